@@ -1,0 +1,1 @@
+"""A user-level TCP stack under unmodified Python programs."""

@@ -1,0 +1,1 @@
+"""The stack: see README.md in this folder."""
