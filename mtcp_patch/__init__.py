@@ -1,1 +1,134 @@
-"""A user-level TCP stack under unmodified Python programs."""
+"""A user-level TCP stack under unmodified Python programs.
+
+Most programs need nothing from here: ``python -m mtcp_patch app.py`` runs them unmodified. From code::
+
+    import mtcp_patch
+    mtcp_patch.install(device=["memory"])    # from here on, TCP sockets are ours
+    mtcp_patch.is_installed()                # True
+    mtcp_patch.original("select.epoll")      # what was there before
+    mtcp_patch.status()                      # settings, devices, connections, counters
+    mtcp_patch.uninstall()                   # only while no descriptor of ours is open
+
+This module owns who is installed and with which settings; it knows the shims by name and what sets them off.
+What never happens here: nothing is patched, loaded or printed by importing it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .config import Settings
+    from .patcher import Patcher
+
+__all__ = ["__version__", "install", "is_installed", "original", "status", "uninstall"]
+__version__ = "0.1.0"
+
+# One module a neighbour of the stack; each has TARGETS and patch(patcher) (see patcher.Shim). In this order.
+_SHIMS = ("socket_shim", "selectors_shim", "os_shim", "gevent_shim")
+
+_lock = threading.RLock()
+_patcher: Patcher | None = None
+_settings: Settings | None = None
+
+
+def install(**settings: Any) -> None:
+    """Put the stack under this process. Does nothing if it is there already, or if ``MTCP_PATCH=0`` is set.
+
+    ``settings`` are those of the command line with underscores (``device=["xdp:lo"]``, ``require=True``,
+    ``exit_linger_ms=200`` …); they come before environment, TOML and default.
+
+    Raises :class:`mtcp_patch.config.ConfigError` for a setting that cannot be used, ImportError if the native part
+    does not load in this interpreter, RuntimeError if it is installed with other settings than the ones given.
+    """
+    global _patcher, _settings
+    from . import config, lifecycle
+    from .patcher import Patcher
+
+    with _lock:
+        if _patcher is not None and _settings is not None:
+            _check_same(_settings, settings)
+            return
+        loaded = config.load(settings, given_origin=config.ARGUMENT)
+        if not loaded.enabled:
+            return
+        shims = [importlib.import_module(f"{__name__}.{name}") for name in _SHIMS]
+        patcher = Patcher()
+        lifecycle.start(loaded, patcher)
+        for shim in shims:
+            patcher.add_shim(shim)
+        _patcher, _settings = patcher, loaded
+
+
+def uninstall() -> None:
+    """Put everything back as it was. Does nothing if the stack is not installed.
+
+    Raises RuntimeError, and changes nothing, while descriptors of ours are open: the message names them.
+    """
+    global _patcher, _settings
+    from . import lifecycle
+
+    with _lock:
+        if _patcher is None:
+            return
+        still_open = lifecycle.open_descriptors()
+        if still_open:
+            names = ", ".join(str(number) for number in still_open[:10])
+            more = f" and {len(still_open) - 10} more" if len(still_open) > 10 else ""
+            raise RuntimeError(f"cannot uninstall: descriptors of the stack are open (close them first): {names}{more}")
+        _patcher.restore()
+        _patcher = _settings = None
+
+
+def is_installed() -> bool:
+    """Whether this process runs on the stack."""
+    return _patcher is not None
+
+
+def original(name: str) -> Any:
+    """The object behind a dotted name before it was patched, for example ``original("select.epoll")``.
+
+    A name that is not patched (or not yet) gives what it means now. Raises ImportError or AttributeError if there is
+    no such name.
+    """
+    if _patcher is not None:
+        try:
+            return _patcher.original(name)
+        except LookupError:
+            pass
+    module, _dot, attribute = name.rpartition(".")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def status() -> dict[str, Any]:
+    """What this process runs with: ``installed``, ``settings`` (value and origin of each), ``patched`` (names),
+    ``on_kernel`` (thing: reason) and, once the stack is in use, ``stack`` (devices, connections, counters)."""
+    from . import config, lifecycle
+
+    with _lock:
+        if _patcher is None or _settings is None:
+            return {"installed": False, "settings": {}, "patched": [], "on_kernel": {}, "stack": None}
+        return {
+            "installed": True,
+            "settings": {
+                name: {"value": _settings.value(name), "origin": _settings.origin(name)}
+                for name in config.setting_fields()
+            },
+            "patched": _patcher.replaced(),
+            "on_kernel": _patcher.on_kernel(),
+            "stack": lifecycle.stack_status(),
+        }
+
+
+def _check_same(current: Settings, wanted: dict[str, Any]) -> None:
+    from . import config
+
+    asked = config.load(wanted, given_origin=config.ARGUMENT)
+    for name in wanted:
+        if asked.value(name) != current.value(name):
+            raise RuntimeError(
+                f"mtcp_patch is installed with {name}={current.value(name)!r} (from {current.origin(name)}); "
+                f"uninstall() first to change it"
+            )
