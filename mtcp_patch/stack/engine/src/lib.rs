@@ -11,3 +11,4 @@ extern crate std;
 
 pub mod device;
 pub mod time;
+pub mod wire;

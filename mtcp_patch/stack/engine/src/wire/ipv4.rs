@@ -1,0 +1,148 @@
+//! The IPv4 header (RFC 791).
+
+use super::checksum::Sum;
+use super::{Drop, Ip};
+use crate::device::RxChecksum;
+use core::net::{IpAddr, Ipv4Addr};
+
+/// Bytes of a header without options, which is all that we send.
+pub(crate) const HEADER_LEN: usize = 20;
+
+/// "Don't fragment" in the flags and fragment offset word.
+const DF: u16 = 0x4000;
+const MF_OR_OFFSET: u16 = 0x3fff;
+
+const OPTION_END: u8 = 0;
+const OPTION_NOP: u8 = 1;
+const OPTION_LSRR: u8 = 131;
+const OPTION_SSRR: u8 = 137;
+
+/// The header's fields as far as an embedded, perhaps cut-off packet has them.
+pub(crate) struct Fields<'a> {
+    pub(crate) header: &'a [u8; HEADER_LEN],
+    pub(crate) header_len: usize,
+    pub(crate) total_len: usize,
+    pub(crate) src: Ipv4Addr,
+    pub(crate) dst: Ipv4Addr,
+    pub(crate) is_fragment: bool,
+    pub(crate) fragment_offset: u16,
+    pub(crate) protocol: u8,
+}
+
+/// Reads the fields and checks those that need no more than the header itself.
+pub(crate) fn fields(packet: &[u8]) -> Result<Fields<'_>, Drop> {
+    let (h, _) = packet.split_first_chunk::<HEADER_LEN>().ok_or(Drop::Truncated)?;
+    if h[0] >> 4 != 4 {
+        return Err(Drop::BadVersion);
+    }
+    let header_len = usize::from(h[0] & 0xf) * 4;
+    let total_len = usize::from(u16::from_be_bytes([h[2], h[3]]));
+    if header_len < HEADER_LEN {
+        return Err(Drop::BadHeaderLength);
+    }
+    let fragment = u16::from_be_bytes([h[6], h[7]]) & MF_OR_OFFSET;
+    Ok(Fields {
+        header: h,
+        header_len,
+        total_len,
+        src: Ipv4Addr::new(h[12], h[13], h[14], h[15]),
+        dst: Ipv4Addr::new(h[16], h[17], h[18], h[19]),
+        is_fragment: fragment != 0,
+        fragment_offset: fragment & 0x1fff,
+        protocol: h[9],
+    })
+}
+
+/// Reads and checks a whole packet.
+pub(crate) fn parse(packet: &[u8], rx_checksum: RxChecksum) -> Result<Ip<'_>, Drop> {
+    let f = fields(packet)?;
+    if f.total_len < f.header_len {
+        return Err(Drop::BadTotalLength);
+    }
+    let packet = packet.get(..f.total_len).ok_or(Drop::Truncated)?;
+    let (header, payload) = packet.split_at_checked(f.header_len).ok_or(Drop::BadHeaderLength)?;
+    // RFC 1122 3.2.1.2: verify it. A partial checksum concerns the transport header only.
+    if rx_checksum != RxChecksum::Trusted && !Sum::default().bytes(header).is_valid() {
+        return Err(Drop::BadIpChecksum);
+    }
+    check_options(header.get(HEADER_LEN..).unwrap_or_default())?;
+    if f.is_fragment {
+        return Err(Drop::Fragment);
+    }
+    Ok(Ip {
+        src: IpAddr::V4(f.src),
+        dst: IpAddr::V4(f.dst),
+        addresses: &f.header[12..20],
+        protocol: f.protocol,
+        ecn: f.header[1] & 3,
+        payload,
+    })
+}
+
+/// Walks the options. All are ignored (RFC 1122 3.2.1.8: unknown ones must be) but source routes:
+/// like Linux by default and by the advice of RFC 7126 4.3, we take part in none.
+fn check_options(mut options: &[u8]) -> Result<(), Drop> {
+    while let Some((&kind, rest)) = options.split_first() {
+        options = match kind {
+            OPTION_END => return Ok(()),
+            OPTION_NOP => rest,
+            OPTION_LSRR | OPTION_SSRR => return Err(Drop::BadIpOptions),
+            _ => {
+                let len = usize::from(*rest.first().ok_or(Drop::BadIpOptions)?);
+                if len < 2 {
+                    return Err(Drop::BadIpOptions);
+                }
+                options.get(len..).ok_or(Drop::BadIpOptions)?
+            }
+        };
+    }
+    Ok(())
+}
+
+/// What a header to be sent says.
+pub(crate) struct Repr {
+    pub(crate) src: Ipv4Addr,
+    pub(crate) dst: Ipv4Addr,
+    pub(crate) total_len: u16,
+    pub(crate) id: u16,
+    pub(crate) ecn: u8,
+    pub(crate) hop_limit: u8,
+    pub(crate) protocol: u8,
+}
+
+/// Writes the header; its checksum too when `checksum`.
+pub(crate) fn emit(repr: &Repr, checksum: bool, out: &mut [u8; HEADER_LEN]) {
+    let [len_hi, len_lo] = repr.total_len.to_be_bytes();
+    let [id_hi, id_lo] = repr.id.to_be_bytes();
+    // RFC 1191 3: path MTU discovery sets "don't fragment" on everything.
+    let [df_hi, df_lo] = DF.to_be_bytes();
+    let [s0, s1, s2, s3] = repr.src.octets();
+    let [d0, d1, d2, d3] = repr.dst.octets();
+    *out = [
+        0x45,
+        repr.ecn & 3,
+        len_hi,
+        len_lo, //
+        id_hi,
+        id_lo,
+        df_hi,
+        df_lo, //
+        repr.hop_limit,
+        repr.protocol,
+        0,
+        0, //
+        s0,
+        s1,
+        s2,
+        s3, //
+        d0,
+        d1,
+        d2,
+        d3,
+    ];
+    if checksum {
+        let [hi, lo] = Sum::default().bytes(out).finish().to_be_bytes();
+        out[10] = hi;
+        out[11] = lo;
+    }
+}

@@ -1,0 +1,149 @@
+//! The IPv6 header and its extension headers (RFC 8200).
+
+use super::{protocol, Drop, Ip};
+use core::net::{IpAddr, Ipv6Addr};
+
+/// Bytes of the fixed header.
+pub(crate) const HEADER_LEN: usize = 40;
+
+/// More extension headers than this are an attack on the reader, not a packet.
+const MAX_EXTENSIONS: usize = 8;
+
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const DESTINATION_OPTIONS: u8 = 60;
+
+const OPTION_PAD1: u8 = 0;
+
+/// The fixed header's fields.
+pub(crate) struct Fields<'a> {
+    pub(crate) header: &'a [u8; HEADER_LEN],
+    pub(crate) payload_len: usize,
+    pub(crate) next_header: u8,
+    pub(crate) src: Ipv6Addr,
+    pub(crate) dst: Ipv6Addr,
+    /// Everything after the fixed header, to the end of what was given.
+    pub(crate) rest: &'a [u8],
+}
+
+/// Reads the fixed header.
+pub(crate) fn fields(packet: &[u8]) -> Result<Fields<'_>, Drop> {
+    let (h, rest) = packet.split_first_chunk::<HEADER_LEN>().ok_or(Drop::Truncated)?;
+    if h[0] >> 4 != 6 {
+        return Err(Drop::BadVersion);
+    }
+    let (src, dst) = h[8..].split_at(16);
+    Ok(Fields {
+        header: h,
+        payload_len: usize::from(u16::from_be_bytes([h[4], h[5]])),
+        next_header: h[6],
+        src: octets(src),
+        dst: octets(dst),
+        rest,
+    })
+}
+
+fn octets(bytes: &[u8]) -> Ipv6Addr {
+    let mut address = [0; 16];
+    for (to, from) in address.iter_mut().zip(bytes) {
+        *to = *from;
+    }
+    Ipv6Addr::from(address)
+}
+
+/// Reads and checks a whole packet.
+pub(crate) fn parse(packet: &[u8]) -> Result<Ip<'_>, Drop> {
+    let f = fields(packet)?;
+    let payload = f.rest.get(..f.payload_len).ok_or(Drop::Truncated)?;
+    let (protocol, payload) = match f.next_header {
+        protocol::TCP => (protocol::TCP, payload),
+        other => skip_extensions(other, payload)?,
+    };
+    let [class_hi, class_lo] = [f.header[0] & 0xf, f.header[1] >> 4];
+    Ok(Ip {
+        src: IpAddr::V6(f.src),
+        dst: IpAddr::V6(f.dst),
+        addresses: &f.header[8..40],
+        protocol,
+        ecn: (class_hi << 4 | class_lo) & 3,
+        payload,
+    })
+}
+
+/// Follows the chain of extension headers to the upper-layer header.
+fn skip_extensions(first: u8, payload: &[u8]) -> Result<(u8, &[u8]), Drop> {
+    let mut next = first;
+    let mut rest = payload;
+    for position in 0..=MAX_EXTENSIONS {
+        if !matches!(next, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION_OPTIONS) {
+            return Ok((next, rest));
+        }
+        // RFC 8200 4: each of these is at least eight octets and a multiple of eight.
+        let &[following, len, third, fourth, ..] = rest else { return Err(Drop::Truncated) };
+        // The fragment header has a reserved octet where the others have their length.
+        let len = if next == FRAGMENT { 8 } else { (usize::from(len) + 1) * 8 };
+        let (header, after) = rest.split_at_checked(len).ok_or(Drop::Truncated)?;
+        match next {
+            // RFC 8200 4.1: only ever the first.
+            HOP_BY_HOP if position > 0 => return Err(Drop::BadExtension),
+            HOP_BY_HOP | DESTINATION_OPTIONS => check_options(header)?,
+            // RFC 8200 4.4: with segments left it is a router's; RFC 5095 3: type 0 the same.
+            ROUTING if fourth != 0 => return Err(Drop::BadExtension),
+            // RFC 6946 4: an "atomic" fragment (offset 0, none to follow) is a whole packet.
+            FRAGMENT if third != 0 || fourth & 0xf9 != 0 => return Err(Drop::Fragment),
+            _ => {}
+        }
+        next = following;
+        rest = after;
+    }
+    Err(Drop::BadExtension)
+}
+
+/// Walks the options of a hop-by-hop or destination options header.
+fn check_options(header: &[u8]) -> Result<(), Drop> {
+    let mut options = header.get(2..).unwrap_or_default();
+    while let Some((&kind, rest)) = options.split_first() {
+        if kind == OPTION_PAD1 {
+            options = rest;
+            continue;
+        }
+        // RFC 8200 4.2: the two high bits say what one who does not know an option must do:
+        // 00 skip it, anything else discard the packet. We know none but the paddings.
+        if kind & 0xc0 != 0 {
+            return Err(Drop::BadExtension);
+        }
+        let len = usize::from(*rest.first().ok_or(Drop::BadExtension)?);
+        options = options.get(len + 2..).ok_or(Drop::BadExtension)?;
+    }
+    Ok(())
+}
+
+/// What a header to be sent says.
+pub(crate) struct Repr {
+    pub(crate) src: Ipv6Addr,
+    pub(crate) dst: Ipv6Addr,
+    pub(crate) payload_len: u16,
+    pub(crate) ecn: u8,
+    pub(crate) hop_limit: u8,
+    pub(crate) next_header: u8,
+}
+
+/// Writes the header.
+pub(crate) fn emit(repr: &Repr, out: &mut [u8; HEADER_LEN]) {
+    let [len_hi, len_lo] = repr.payload_len.to_be_bytes();
+    let (head, addresses) = out.split_at_mut(8);
+    let (src, dst) = addresses.split_at_mut(16);
+    head.copy_from_slice(&[
+        0x60,
+        (repr.ecn & 3) << 4,
+        0,
+        0,
+        len_hi,
+        len_lo,
+        repr.next_header,
+        repr.hop_limit,
+    ]);
+    src.copy_from_slice(&repr.src.octets());
+    dst.copy_from_slice(&repr.dst.octets());
+}

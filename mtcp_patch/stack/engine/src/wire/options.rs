@@ -1,0 +1,192 @@
+//! TCP options: RFC 9293 3.2 (MSS), RFC 7323 (window scale, timestamps), RFC 2018 (SACK).
+
+use super::{Drop, Flags, Seq};
+
+/// The most that a header can hold: fifteen words less the five fixed ones.
+pub(crate) const MAX_LEN: usize = 40;
+
+const END: u8 = 0;
+const NOP: u8 = 1;
+const MSS: u8 = 2;
+const WSCALE: u8 = 3;
+const SACK_PERMITTED: u8 = 4;
+const SACK: u8 = 5;
+const TIMESTAMPS: u8 = 8;
+
+/// `NOP NOP TIMESTAMPS 10`, with which nearly every segment of nearly every peer begins.
+const PADDED_TIMESTAMPS: [u8; 4] = [NOP, NOP, TIMESTAMPS, 10];
+
+/// RFC 7323 2.3.
+const MAX_WSCALE: u8 = 14;
+
+/// The options that we know; all others are skipped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Maximum segment size; only on a SYN.
+    pub mss: Option<u16>,
+    /// Window scale shift, at most 14; only on a SYN.
+    pub wscale: Option<u8>,
+    /// Whether the sender takes SACK; only on a SYN.
+    pub sack_permitted: bool,
+    /// TSval and TSecr.
+    pub timestamps: Option<(u32, u32)>,
+    /// SACK blocks: left edge, and right edge (the number after the last); none on a SYN.
+    pub sack: [Option<(Seq, Seq)>; 4],
+}
+
+impl Options {
+    /// Reads the option bytes of a header with these `flags`.
+    pub(crate) fn parse(bytes: &[u8], flags: Flags) -> Result<Self, Drop> {
+        let mut options = Self::default();
+        let mut rest = bytes;
+        if let Some((head, after)) = rest.split_first_chunk::<12>() {
+            if head[..4] == PADDED_TIMESTAMPS {
+                options.timestamps = Some(be32_pair(&head[4..]).ok_or(Drop::BadOptions)?);
+                rest = after;
+            }
+        }
+        if !rest.is_empty() {
+            options.walk(rest)?;
+            options.keep_those_for(flags);
+        }
+        Ok(options)
+    }
+
+    // RFC 9293 3.2, MUST-5 and MUST-6: any option in any segment, unknown ones skipped by their
+    // length; MUST-7: prepared for an illegal length.
+    fn walk(&mut self, mut rest: &[u8]) -> Result<(), Drop> {
+        while let Some((&kind, after)) = rest.split_first() {
+            match kind {
+                END => return Ok(()),
+                NOP => rest = after,
+                _ => {
+                    let len = usize::from(*after.first().ok_or(Drop::BadOptions)?);
+                    let data = rest.get(2..len).ok_or(Drop::BadOptions)?;
+                    self.take(kind, data)?;
+                    rest = rest.get(len..).ok_or(Drop::BadOptions)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, kind: u8, data: &[u8]) -> Result<(), Drop> {
+        match (kind, data) {
+            (MSS, &[hi, lo]) => self.mss = Some(u16::from_be_bytes([hi, lo])),
+            // RFC 7323 2.3: a larger shift is used as 14.
+            (WSCALE, &[shift]) => self.wscale = Some(shift.min(MAX_WSCALE)),
+            (SACK_PERMITTED, []) => self.sack_permitted = true,
+            (TIMESTAMPS, _) => self.timestamps = Some(be32_pair(data).ok_or(Drop::BadOptions)?),
+            (SACK, _) => self.take_sack(data)?,
+            (MSS | WSCALE | SACK_PERMITTED, _) => return Err(Drop::BadOptions),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn take_sack(&mut self, data: &[u8]) -> Result<(), Drop> {
+        if data.is_empty() || data.len() % 8 != 0 {
+            return Err(Drop::BadOptions);
+        }
+        // Four blocks are 34 bytes: a fifth cannot fit into 40.
+        for (to, block) in self.sack.iter_mut().zip(data.chunks_exact(8)) {
+            *to = be32_pair(block).map(|(left, right)| (Seq(left), Seq(right)));
+        }
+        Ok(())
+    }
+
+    // RFC 9293 MUST-65, RFC 7323 2.2, RFC 2018 2: these are for SYN segments and are ignored in
+    // others; SACK blocks are for segments after the SYN.
+    fn keep_those_for(&mut self, flags: Flags) {
+        if flags.contains(Flags::SYN) {
+            self.sack = [None; 4];
+        } else {
+            self.mss = None;
+            self.wscale = None;
+            self.sack_permitted = false;
+        }
+    }
+
+    /// Bytes that the options take in a header, padding included: a multiple of four, at most 40.
+    #[allow(clippy::len_without_is_empty)] // a size in bytes, not a container's length
+    pub fn len(&self) -> usize {
+        let blocks = self.sack_blocks_sent();
+        self.len_before_sack() + if blocks == 0 { 0 } else { 4 + 8 * blocks }
+    }
+
+    fn len_before_sack(&self) -> usize {
+        let mss = if self.mss.is_some() { 4 } else { 0 };
+        let wscale = if self.wscale.is_some() { 4 } else { 0 };
+        // "SACK permitted" takes the place of the two bytes that align the timestamps.
+        let others = match (self.timestamps.is_some(), self.sack_permitted) {
+            (true, _) => 12,
+            (false, true) => 4,
+            (false, false) => 0,
+        };
+        mss + wscale + others
+    }
+
+    /// How many SACK blocks fit; the first ones are the most recent (RFC 2018 4), so the last
+    /// are left out.
+    fn sack_blocks_sent(&self) -> usize {
+        let wanted = self.sack.iter().flatten().count();
+        wanted.min((MAX_LEN - self.len_before_sack()).saturating_sub(4) / 8)
+    }
+
+    /// Writes the options into `out`, which must have room for [`Options::len`] bytes.
+    pub(crate) fn emit(&self, out: &mut [u8]) {
+        let mut writer = Writer { out };
+        if let Some(mss) = self.mss {
+            let [hi, lo] = mss.to_be_bytes();
+            writer.put([MSS, 4, hi, lo]);
+        }
+        match (self.timestamps, self.sack_permitted) {
+            (Some(pair), false) => {
+                writer.put(PADDED_TIMESTAMPS);
+                writer.put_pair(pair);
+            }
+            (Some(pair), true) => {
+                writer.put([SACK_PERMITTED, 2, TIMESTAMPS, 10]);
+                writer.put_pair(pair);
+            }
+            (None, true) => writer.put([NOP, NOP, SACK_PERMITTED, 2]),
+            (None, false) => {}
+        }
+        if let Some(shift) = self.wscale {
+            writer.put([NOP, WSCALE, 3, shift]);
+        }
+        let blocks = self.sack_blocks_sent();
+        if blocks > 0 {
+            #[allow(clippy::cast_possible_truncation)] // at most four blocks
+            writer.put([NOP, NOP, SACK, 2 + 8 * blocks as u8]);
+            for &(left, right) in self.sack.iter().flatten().take(blocks) {
+                writer.put_pair((left.0, right.0));
+            }
+        }
+    }
+}
+
+/// Two 32-bit numbers, if `bytes` is exactly that long.
+fn be32_pair(bytes: &[u8]) -> Option<(u32, u32)> {
+    let &[a, b, c, d, e, f, g, h] = bytes else { return None };
+    Some((u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h])))
+}
+
+/// Writes words one after another.
+struct Writer<'a> {
+    out: &'a mut [u8],
+}
+
+impl Writer<'_> {
+    fn put(&mut self, word: [u8; 4]) {
+        if let Some((head, rest)) = core::mem::take(&mut self.out).split_first_chunk_mut() {
+            *head = word;
+            self.out = rest;
+        }
+    }
+
+    fn put_pair(&mut self, (first, second): (u32, u32)) {
+        self.put(first.to_be_bytes());
+        self.put(second.to_be_bytes());
+    }
+}
