@@ -1,8 +1,38 @@
 //! The Python module `mtcp_patch.stack._native`: every export in one place.
 
+mod args;
+mod dispatch;
+mod epoll;
+mod events;
+mod fdfuncs;
+mod poll;
+mod select;
+mod watcher;
+
 use pyo3::prelude::*;
 
 #[pymodule(gil_used = true)]
-fn _native(_m: &Bound<'_, PyModule>) -> PyResult<()> {
+fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    add_waiting(m)?;
+    Ok(())
+}
+
+/// `select`'s names and the functions on descriptors (selectors_shim, os_shim, gevent_shim).
+fn add_waiting(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add("VFD_BASE", mtcp_host::runtime::VFD_BASE)?;
+    m.add_class::<epoll::Epoll>()?;
+    m.add_class::<watcher::Watcher>()?;
+    m.add_function(wrap_pyfunction!(poll::poll_object, m)?)?;
+    m.add_function(wrap_pyfunction!(select::select, m)?)?;
+    m.add_function(wrap_pyfunction!(dispatch::fd_dispatch, m)?)?;
+    m.add_function(wrap_pyfunction!(fdfuncs::fd_read, m)?)?;
+    m.add_function(wrap_pyfunction!(fdfuncs::fd_write, m)?)?;
+    m.add_function(wrap_pyfunction!(fdfuncs::fd_close, m)?)?;
+    m.add_function(wrap_pyfunction!(fdfuncs::fd_dup, m)?)?;
+    m.add_function(wrap_pyfunction!(fdfuncs::fd_is_open, m)?)?;
+    m.add_function(wrap_pyfunction!(fdfuncs::fd_set_blocking, m)?)?;
+    m.add_function(wrap_pyfunction!(fdfuncs::fd_get_blocking, m)?)?;
+    m.add_function(wrap_pyfunction!(fdfuncs::fd_readable_bytes, m)?)?;
+    m.add_function(wrap_pyfunction!(fdfuncs::fd_sendfile, m)?)?;
     Ok(())
 }

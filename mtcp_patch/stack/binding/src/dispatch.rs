@@ -1,0 +1,157 @@
+//! Native stand-ins for functions that take a descriptor: `os.read`, `os.close`, `fcntl.fcntl` ...
+//!
+//! `os_shim` makes one for each function that it replaces. A call looks at the descriptor and goes
+//! on, arguments untouched, to the original or to the function for virtual descriptors. A Python
+//! wrapper would cost a kernel `os.read` 80 ns, wrapt's 600; this costs about 10.
+//! What never happens here: a decision about what a virtual descriptor can do.
+
+use crate::args;
+use mtcp_host::runtime::VFD_BASE;
+use pyo3::exceptions::PyValueError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+use std::ffi::{c_int, CString};
+
+extern "C" {
+    /// In the stable ABI since 3.12; 3.11 exports it with the same signature.
+    fn PyObject_Vectorcall(
+        callable: *mut ffi::PyObject,
+        args: *const *mut ffi::PyObject,
+        nargsf: usize,
+        kwnames: *mut ffi::PyObject,
+    ) -> *mut ffi::PyObject;
+}
+
+/// The int `obj` is a virtual descriptor's number.
+///
+/// # Safety
+/// A live object; the GIL is held.
+unsafe fn is_virtual_int(obj: *mut ffi::PyObject) -> bool {
+    let mut overflow: c_int = 0;
+    // SAFETY: by the caller; an int cannot fail to convert, a too large one sets `overflow`.
+    unsafe {
+        ffi::PyLong_Check(obj) != 0
+            && ffi::PyLong_AsLongAndOverflow(obj, &mut overflow) >= VFD_BASE.into()
+            && overflow == 0
+    }
+}
+
+/// `obj.fileno()` is virtual; an error is left to the original function to raise.
+///
+/// # Safety
+/// A live object; the GIL is held.
+unsafe fn has_virtual_fileno(obj: *mut ffi::PyObject) -> bool {
+    // SAFETY: by the caller.
+    unsafe {
+        if ffi::PyLong_Check(obj) != 0 {
+            return is_virtual_int(obj);
+        }
+        let fd = ffi::PyObject_AsFileDescriptor(obj);
+        if fd < 0 {
+            ffi::PyErr_Clear();
+        }
+        fd >= VFD_BASE
+    }
+}
+
+/// What decides about a call.
+#[derive(Clone, Copy)]
+enum Looks {
+    /// The first argument, an int.
+    First,
+    /// The first argument, an int or an object with `fileno()`.
+    FirstOrFileno,
+    /// The first two.
+    Two,
+}
+
+/// # Safety
+/// As CPython calls a METH_FASTCALL | METH_KEYWORDS function whose self is `(original, virtual)`.
+unsafe fn call(
+    looks: Looks,
+    pair: *mut ffi::PyObject,
+    argv: *const *mut ffi::PyObject,
+    nargs: ffi::Py_ssize_t,
+    kwnames: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: `argv` holds `nargs` positional arguments and then one for each name of `kwnames`;
+    // `pair` is a tuple of two that lives as long as the function.
+    unsafe {
+        let names = if kwnames.is_null() { 0 } else { ffi::PyTuple_Size(kwnames).max(0) };
+        // A descriptor given by keyword is the first of those there are, as a rule.
+        let given = (nargs + names) as usize;
+        let is_virtual = match looks {
+            Looks::First if nargs > 0 => is_virtual_int(*argv),
+            Looks::FirstOrFileno => given > 0 && has_virtual_fileno(*argv),
+            Looks::First => (0..given).any(|i| is_virtual_int(*argv.add(i))),
+            Looks::Two => (0..given.min(2)).any(|i| is_virtual_int(*argv.add(i))),
+        };
+        let target = ffi::PyTuple_GetItem(pair, is_virtual.into());
+        PyObject_Vectorcall(target, argv, nargs as usize, kwnames)
+    }
+}
+
+macro_rules! entry {
+    ($name:ident, $looks:expr) => {
+        unsafe extern "C" fn $name(
+            pair: *mut ffi::PyObject,
+            argv: *const *mut ffi::PyObject,
+            nargs: ffi::Py_ssize_t,
+            kwnames: *mut ffi::PyObject,
+        ) -> *mut ffi::PyObject {
+            // SAFETY: called by CPython as METH_FASTCALL | METH_KEYWORDS.
+            unsafe { call($looks, pair, argv, nargs, kwnames) }
+        }
+    };
+}
+entry!(by_first, Looks::First);
+entry!(by_first_or_fileno, Looks::FirstOrFileno);
+entry!(by_two, Looks::Two);
+
+fn c_string(text: String) -> PyResult<CString> {
+    CString::new(text).map_err(|_| PyValueError::new_err("embedded null character"))
+}
+
+/// A builtin that calls `virtual_` for virtual descriptors and `original` for all others.
+///
+/// It has the name, signature and doc of `original`. `looks` is "first" (an int), "fileno" (an int
+/// or an object with fileno()) or "two" (either of the first two ints).
+#[pyfunction]
+pub fn fd_dispatch(
+    original: &Bound<'_, PyAny>,
+    virtual_: &Bound<'_, PyAny>,
+    looks: &str,
+) -> PyResult<Py<PyAny>> {
+    let py = original.py();
+    let name: String = original.getattr("__name__")?.extract()?;
+    let text = |attribute: &str| -> String {
+        original.getattr(attribute).and_then(|v| v.extract()).unwrap_or_default()
+    };
+    let signature = text("__text_signature__").replace("$module, ", "").replace("$module", "");
+    let doc = text("__doc__");
+    let doc = if signature.is_empty() { doc } else { format!("{name}{signature}\n--\n\n{doc}") };
+    let entry = match looks {
+        "first" => by_first,
+        "fileno" => by_first_or_fileno,
+        "two" => by_two,
+        other => return Err(PyValueError::new_err(format!("unknown looks: {other}"))),
+    };
+    // A builtin needs its definition for ever, and the original may go before it does: leaked, a
+    // few hundred bytes for each replaced function.
+    let definition = Box::leak(Box::new(ffi::PyMethodDef {
+        ml_name: c_string(name)?.into_raw(),
+        ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: entry },
+        ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
+        ml_doc: c_string(doc)?.into_raw(),
+    }));
+    let pair = PyTuple::new(py, [original, virtual_])?;
+    let module = original.getattr("__module__")?;
+    // SAFETY: the definition lives for ever; the function takes its own references to the others.
+    let function = unsafe { ffi::PyCFunction_NewEx(definition, pair.as_ptr(), module.as_ptr()) };
+    if function.is_null() {
+        return Err(args::raised(py));
+    }
+    // SAFETY: a new reference that we own.
+    Ok(unsafe { Py::from_owned_ptr(py, function) })
+}

@@ -1,0 +1,425 @@
+//! `select.epoll` over both kinds of descriptor.
+//!
+//! Owns one real epoll and, from the first virtual descriptor on, one watcher of the runtime.
+//! Called by programs, `selectors` and asyncio. Kernel descriptors go straight to `epoll_ctl`; the
+//! real epoll's number is `fileno()`, so an epoll object nests in another one.
+//!
+//! Order within `poll()`: the watcher's candidates first (the GIL held; this drives the stack), then
+//! the kernel with timeout 0, and only when neither has anything the wait, without the GIL. While
+//! virtual descriptors keep the program busy the kernel is asked at most every `KERNEL_EVERY`, unless
+//! its last answer had something: a quiet self-pipe then costs no system call a turn, and a busy
+//! kernel descriptor is served in every turn.
+//! What never happens here: a virtual number reaching the kernel; the GIL being taken inside the
+//! runtime; an event of a closed virtual descriptor (the runtime forgets it in `close`).
+
+use crate::args::{self, Timeout};
+use crate::events::pair_list;
+use mtcp_host::errno::Errno;
+use mtcp_host::runtime::{is_virtual, Runtime, Vfd, WatcherId, WATCHER_TOKEN};
+use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::prelude::*;
+use std::cell::Cell;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+/// The longest that kernel descriptors wait while virtual ones are ready all the time.
+const KERNEL_EVERY: Duration = Duration::from_micros(50);
+/// What CPython takes for `maxevents=-1`: FD_SETSIZE - 1.
+const DEFAULT_EVENTS: usize = libc::FD_SETSIZE - 1;
+/// One `poll()` never asks for more than this, whatever `maxevents` says: it bounds the buffer.
+const MOST_EVENTS: usize = 65_536;
+const DEFAULT_MASK: u32 = (libc::EPOLLIN | libc::EPOLLPRI | libc::EPOLLOUT) as u32;
+
+/// Buffers of one `poll()`, kept by the thread from one call to the next.
+#[derive(Default)]
+struct Buffers {
+    watched: Vec<(Vfd, u32, u64)>,
+    kernel: Vec<libc::epoll_event>,
+}
+
+thread_local! {
+    static BUFFERS: Cell<Buffers> = const {
+        Cell::new(Buffers { watched: Vec::new(), kernel: Vec::new() })
+    };
+}
+
+/// An epoll object; see `select.epoll`.
+#[pyclass(name = "epoll", module = "select", frozen)]
+pub struct Epoll {
+    /// The real epoll; -1 once closed.
+    epfd: AtomicI32,
+    watcher: OnceLock<WatcherId>,
+    /// Kernel descriptors may be registered: those we added, less those removed. The kernel drops
+    /// closed ones without telling, so this may be too high, never too low.
+    kernel_fds: AtomicUsize,
+    /// When the kernel was last asked, in ns since `EPOCH`.
+    kernel_asked_ns: AtomicU64,
+    /// Its last answer had events.
+    kernel_busy: AtomicBool,
+}
+
+/// Nanoseconds since the first call in this process.
+fn now_ns() -> u64 {
+    static EPOCH: OnceLock<Instant> = OnceLock::new();
+    EPOCH.get_or_init(Instant::now).elapsed().as_nanos() as u64
+}
+
+fn closed_error() -> PyErr {
+    PyValueError::new_err("I/O operation on closed epoll object")
+}
+
+/// `epoll_ctl(2)` with the descriptor's number as data.
+fn control(epfd: RawFd, op: i32, fd: i32, mask: u32) -> Result<(), Errno> {
+    let mut event = libc::epoll_event { events: mask, u64: fd as u64 };
+    // SAFETY: `event` lives for the call.
+    match unsafe { libc::epoll_ctl(epfd, op, fd, &mut event) } {
+        0 => Ok(()),
+        _ => Err(Errno::last()),
+    }
+}
+
+/// `epoll_wait(2)`: at most `max` events into `buffer`, without the watcher's own token.
+fn wait(
+    epfd: RawFd,
+    max: usize,
+    timeout_ms: i32,
+    buffer: &mut Vec<libc::epoll_event>,
+) -> Result<(), Errno> {
+    buffer.clear();
+    buffer.reserve(max);
+    // SAFETY: room for `max` events was reserved, and the kernel has filled the first `n`.
+    unsafe {
+        let n = libc::epoll_wait(epfd, buffer.as_mut_ptr(), max as i32, timeout_ms);
+        if n < 0 {
+            return Err(Errno::last());
+        }
+        buffer.set_len(n as usize);
+    }
+    Ok(())
+}
+
+/// Events that the kernel has now, up to `max`; the watcher's eventfd does not take a place.
+fn collect_now(epfd: RawFd, max: usize, buffer: &mut Vec<libc::epoll_event>) -> Result<(), Errno> {
+    wait(epfd, max, 0, buffer)?;
+    let full = buffer.len() == max;
+    buffer.retain(|e| e.u64 != WATCHER_TOKEN);
+    if full && buffer.is_empty() {
+        // Only the token fitted. epoll answers round robin, so the next one is somebody else's.
+        wait(epfd, max, 0, buffer)?;
+        buffer.retain(|e| e.u64 != WATCHER_TOKEN);
+    }
+    Ok(())
+}
+
+impl Epoll {
+    fn wrap(epfd: RawFd, kernel_fds: usize) -> Self {
+        Self {
+            epfd: AtomicI32::new(epfd),
+            watcher: OnceLock::new(),
+            kernel_fds: AtomicUsize::new(kernel_fds),
+            kernel_asked_ns: AtomicU64::new(0),
+            kernel_busy: AtomicBool::new(true),
+        }
+    }
+
+    fn open_fd(&self) -> PyResult<RawFd> {
+        match self.epfd.load(Relaxed) {
+            fd if fd >= 0 => Ok(fd),
+            _ => Err(closed_error()),
+        }
+    }
+
+    fn watcher_or_new(&self, py: Python<'_>, epfd: RawFd) -> PyResult<WatcherId> {
+        if let Some(w) = self.watcher.get() {
+            return Ok(*w);
+        }
+        let new = Runtime::global().watcher(Some(epfd)).map_err(|e| args::os_error(py, e))?;
+        Ok(*self.watcher.get_or_init(|| new))
+    }
+
+    fn change(&self, py: Python<'_>, op: i32, fd: i32, mask: u32) -> PyResult<()> {
+        let epfd = self.open_fd()?;
+        if !is_virtual(fd) {
+            control(epfd, op, fd, mask).map_err(|e| args::os_error(py, e))?;
+            if op == libc::EPOLL_CTL_ADD {
+                self.kernel_fds.fetch_add(1, Relaxed);
+                self.kernel_busy.store(true, Relaxed);
+            } else if op == libc::EPOLL_CTL_DEL {
+                let less = |n: usize| Some(n.saturating_sub(1));
+                let _ = self.kernel_fds.fetch_update(Relaxed, Relaxed, less);
+            }
+            return Ok(());
+        }
+        let runtime = Runtime::global();
+        let done = if op == libc::EPOLL_CTL_ADD {
+            runtime.watch(self.watcher_or_new(py, epfd)?, op, fd, mask, fd as u64)
+        } else {
+            match self.watcher.get() {
+                Some(w) => runtime.watch(*w, op, fd, mask, fd as u64),
+                None if runtime.is_open(fd) => Err(Errno(libc::ENOENT)),
+                None => Err(Errno(libc::EBADF)),
+            }
+        };
+        done.map_err(|e| args::os_error(py, e))
+    }
+
+    /// Only kernel descriptors so far: `epoll_wait` as CPython does it (PEP 475).
+    fn poll_kernel(
+        &self,
+        py: Python<'_>,
+        epfd: RawFd,
+        timeout: Timeout,
+        max: usize,
+        buffer: &mut Vec<libc::epoll_event>,
+    ) -> PyResult<()> {
+        let deadline = timeout.deadline();
+        loop {
+            let ms = if timeout == Timeout::Zero { 0 } else { args::millis_until(deadline) };
+            match py.detach(|| wait(epfd, max, ms, buffer)) {
+                Err(Errno(libc::EINTR)) => py.check_signals()?,
+                Err(e) => return Err(args::os_error(py, e)),
+                Ok(()) => return Ok(()),
+            }
+            if deadline.is_some_and(|end| Instant::now() >= end) {
+                buffer.clear();
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether the kernel is to be asked in this turn, though virtual descriptors are ready.
+    fn kernel_is_due(&self) -> bool {
+        if self.kernel_fds.load(Relaxed) == 0 {
+            return false;
+        }
+        let now = now_ns();
+        let due = self.kernel_busy.load(Relaxed)
+            || now.saturating_sub(self.kernel_asked_ns.load(Relaxed))
+                >= KERNEL_EVERY.as_nanos() as u64;
+        if due {
+            self.kernel_asked_ns.store(now, Relaxed);
+        }
+        due
+    }
+
+    /// The kernel's events after `got` virtual ones, without waiting.
+    fn add_kernel(
+        &self,
+        py: Python<'_>,
+        epfd: RawFd,
+        room: usize,
+        buffer: &mut Vec<libc::epoll_event>,
+    ) -> PyResult<()> {
+        buffer.clear();
+        if room == 0 {
+            return Ok(());
+        }
+        match collect_now(epfd, room, buffer) {
+            // A zero-timeout wait does not sleep; a signal's handler runs when we return.
+            Ok(()) | Err(Errno(libc::EINTR)) => {}
+            Err(e) => return Err(args::os_error(py, e)),
+        }
+        self.kernel_busy.store(!buffer.is_empty(), Relaxed);
+        Ok(())
+    }
+
+    /// Virtual descriptors and kernel ones together.
+    fn poll_both(
+        &self,
+        py: Python<'_>,
+        epfd: RawFd,
+        watcher: WatcherId,
+        timeout: Timeout,
+        max: usize,
+        buffers: &mut Buffers,
+    ) -> PyResult<()> {
+        let runtime = Runtime::global();
+        let Buffers { watched, kernel } = buffers;
+        watched.clear();
+        kernel.clear();
+        let ready = runtime.watcher_ready(watcher, max, watched);
+        if ready > 0 {
+            if self.kernel_is_due() {
+                self.add_kernel(py, epfd, max.saturating_sub(ready), kernel)?;
+            }
+            return Ok(());
+        }
+        if timeout == Timeout::Zero {
+            return self.add_kernel(py, epfd, max, kernel);
+        }
+        let deadline = timeout.deadline();
+        loop {
+            let outcome = py.detach(|| runtime.watcher_wait(watcher, max, watched, deadline));
+            let outcome = match outcome {
+                Ok(outcome) => outcome,
+                Err(Errno(libc::EINTR)) => {
+                    py.check_signals()?;
+                    // A handler may have closed this very object.
+                    self.open_fd()?;
+                    continue;
+                }
+                Err(e) => return Err(args::os_error(py, e)),
+            };
+            if outcome.kernel {
+                self.add_kernel(py, epfd, max.saturating_sub(watched.len()), kernel)?;
+            }
+            let over = || deadline.is_some_and(|end| Instant::now() >= end);
+            if !watched.is_empty() || !kernel.is_empty() || over() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn release(&self) -> Result<(), Errno> {
+        let epfd = self.epfd.swap(-1, Relaxed);
+        if epfd < 0 {
+            return Ok(());
+        }
+        if let Some(w) = self.watcher.get() {
+            Runtime::global().watcher_close(*w);
+        }
+        // SAFETY: the number was ours, and nobody finds it any more.
+        match unsafe { libc::close(epfd) } {
+            0 => Ok(()),
+            _ => Err(Errno::last()),
+        }
+    }
+}
+
+impl Drop for Epoll {
+    fn drop(&mut self) {
+        // As in CPython, an error of this close has nobody to go to.
+        let _ = self.release();
+    }
+}
+
+#[pymethods]
+impl Epoll {
+    /// select.epoll(sizehint=-1, flags=0)
+    #[new]
+    #[pyo3(signature = (sizehint=None, flags=None))]
+    fn new(
+        py: Python<'_>,
+        sizehint: Option<&Bound<'_, PyAny>>,
+        flags: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let sizehint = sizehint.map_or(Ok(-1), args::c_int)?;
+        let flags = flags.map_or(Ok(0), args::c_int)?;
+        if sizehint != -1 && sizehint <= 0 {
+            return Err(PyValueError::new_err("negative sizehint"));
+        }
+        if flags != 0 && flags != libc::EPOLL_CLOEXEC {
+            return Err(PyOSError::new_err("invalid flags"));
+        }
+        // SAFETY: no pointers.
+        match unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) } {
+            fd if fd >= 0 => Ok(Self::wrap(fd, 0)),
+            _ => Err(args::os_error(py, Errno::last())),
+        }
+    }
+
+    /// Create an epoll object from a given control fd.
+    #[staticmethod]
+    fn fromfd(fd: &Bound<'_, PyAny>) -> PyResult<Self> {
+        match args::c_int(fd)? {
+            // CPython's own meaning of -1 here: a new one.
+            -1 => Self::new(fd.py(), None, None),
+            // What is registered in it is unknown, so it counts as one kernel descriptor.
+            number => Ok(Self::wrap(number, 1)),
+        }
+    }
+
+    /// Close the epoll control file descriptor. Further operations on the epoll object will raise
+    /// an exception.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.release().map_err(|e| args::os_error(py, e))
+    }
+
+    /// True if the epoll handler is closed.
+    #[getter]
+    fn closed(&self) -> bool {
+        self.epfd.load(Relaxed) < 0
+    }
+
+    /// Return the epoll control file descriptor.
+    fn fileno(&self) -> PyResult<RawFd> {
+        self.open_fd()
+    }
+
+    /// Registers a new fd or raises an OSError if the fd is already registered.
+    #[pyo3(signature = (fd, eventmask=None))]
+    fn register(
+        &self,
+        fd: &Bound<'_, PyAny>,
+        eventmask: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let number = args::descriptor(fd)?;
+        let mask = eventmask.map_or(Ok(DEFAULT_MASK), args::epoll_mask)?;
+        self.change(fd.py(), libc::EPOLL_CTL_ADD, number, mask)
+    }
+
+    /// Modify event mask for a registered file descriptor.
+    fn modify(&self, fd: &Bound<'_, PyAny>, eventmask: &Bound<'_, PyAny>) -> PyResult<()> {
+        let number = args::descriptor(fd)?;
+        let mask = args::epoll_mask(eventmask)?;
+        self.change(fd.py(), libc::EPOLL_CTL_MOD, number, mask)
+    }
+
+    /// Remove a registered file descriptor from the epoll object.
+    fn unregister(&self, fd: &Bound<'_, PyAny>) -> PyResult<()> {
+        let number = args::descriptor(fd)?;
+        self.change(fd.py(), libc::EPOLL_CTL_DEL, number, 0)
+    }
+
+    /// Wait for events on the epoll file descriptor.
+    ///
+    /// timeout: the maximum time to wait in seconds (as float); None or -1 wait indefinitely.
+    /// maxevents: the maximum number of events returned; -1 means no limit.
+    /// Returns a list of (fd, events) 2-tuples.
+    #[pyo3(signature = (timeout=None, maxevents=None))]
+    fn poll(
+        &self,
+        py: Python<'_>,
+        timeout: Option<&Bound<'_, PyAny>>,
+        maxevents: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        let epfd = self.open_fd()?;
+        let timeout = args::poll_timeout(timeout, 1_000_000_000)?;
+        let max = match maxevents.map_or(Ok(-1), args::c_int)? {
+            -1 => DEFAULT_EVENTS,
+            n if n < 1 => {
+                let text = format!("maxevents must be greater than 0, got {n}");
+                return Err(PyValueError::new_err(text));
+            }
+            n => (n as usize).min(MOST_EVENTS),
+        };
+        let mut buffers = BUFFERS.take();
+        let done = match self.watcher.get() {
+            None => {
+                buffers.watched.clear();
+                self.poll_kernel(py, epfd, timeout, max, &mut buffers.kernel)
+            }
+            Some(w) => self.poll_both(py, epfd, *w, timeout, max, &mut buffers),
+        };
+        let list = done.and_then(|()| {
+            let watched = buffers.watched.iter().map(|&(_, mask, data)| (data as i32, mask));
+            let kernel = buffers.kernel.iter().map(|e| (e.u64 as i32, e.events));
+            let len = buffers.watched.len() + buffers.kernel.len();
+            pair_list(py, len, watched.chain(kernel))
+        });
+        BUFFERS.set(buffers);
+        list
+    }
+
+    fn __enter__(slf: PyRef<'_, Self>) -> PyResult<PyRef<'_, Self>> {
+        slf.open_fd()?;
+        Ok(slf)
+    }
+
+    #[pyo3(signature = (*_exc))]
+    fn __exit__(&self, py: Python<'_>, _exc: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.close(py)
+    }
+}

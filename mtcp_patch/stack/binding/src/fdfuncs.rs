@@ -1,0 +1,227 @@
+//! What `os` and `fcntl` do with a descriptor, for virtual ones.
+//!
+//! Called by `os_shim` (through `dispatch`) and by nothing else. Owns no state. Blocking follows the
+//! description's O_NONBLOCK, as `read(2)` and `write(2)` on a socket do; Python's timeout belongs to
+//! the socket object and plays no part here.
+//! What never happens here: kernel descriptors, but for the file that `fd_sendfile` reads.
+
+use crate::args::{self, Timeout};
+use crate::poll::wait_for;
+use mtcp_host::errno::Errno;
+use mtcp_host::runtime::{PollFd, Runtime, Vfd};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use std::os::fd::RawFd;
+
+/// One step of `fd_sendfile`: what is read from the file and handed to the stack at a time.
+const SENDFILE_CHUNK: usize = 128 * 1024;
+/// The most that one `fd_sendfile` call moves; callers loop, as `sendfile(2)` obliges them to.
+const SENDFILE_MOST: usize = 4 * 1024 * 1024;
+
+/// A caller's buffer, contiguous and readable, for as long as this lives.
+struct Source(ffi::Py_buffer);
+
+impl Source {
+    fn new(obj: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let mut view = ffi::Py_buffer::new();
+        // SAFETY: a live object and a buffer to fill; the GIL is held.
+        let failed = unsafe { ffi::PyObject_GetBuffer(obj.as_ptr(), &mut view, ffi::PyBUF_SIMPLE) };
+        if failed != 0 {
+            return Err(args::raised(obj.py()));
+        }
+        Ok(Self(view))
+    }
+
+    fn bytes(&self) -> &[u8] {
+        if self.0.len <= 0 || self.0.buf.is_null() {
+            return &[];
+        }
+        // SAFETY: PyBUF_SIMPLE promises `len` readable bytes until the release in `drop`.
+        unsafe { std::slice::from_raw_parts(self.0.buf.cast::<u8>(), self.0.len as usize) }
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        // SAFETY: filled by PyObject_GetBuffer; dropped with the GIL held, as it was made.
+        unsafe { ffi::PyBuffer_Release(&mut self.0) }
+    }
+}
+
+/// Waits until `vfd` is ready for `events`, unless the description is non-blocking: then EAGAIN.
+fn wait_or_refuse(py: Python<'_>, vfd: Vfd, events: i16) -> PyResult<()> {
+    match Runtime::global().nonblocking(vfd) {
+        Err(e) => Err(args::os_error(py, e)),
+        Ok(true) => Err(args::os_error(py, Errno(libc::EAGAIN))),
+        Ok(false) => {
+            let mut fds = [PollFd { fd: vfd, events: events as u16 as u32, revents: 0 }];
+            wait_for(py, &mut fds, Timeout::Forever).map(|_| ())
+        }
+    }
+}
+
+/// os.read(vfd, n): at most `n` bytes; empty at the end of the stream.
+#[pyfunction]
+pub fn fd_read<'py>(py: Python<'py>, vfd: Vfd, n: isize) -> PyResult<Bound<'py, PyBytes>> {
+    let max = usize::try_from(n).map_err(|_| args::os_error(py, Errno(libc::EINVAL)))?;
+    loop {
+        // Making bytes runs no Python code and cannot release the GIL.
+        let got = Runtime::global().recv_with(vfd, max, 0, |a, b| {
+            PyBytes::new_with(py, a.len() + b.len(), |out| {
+                let (head, tail) = out.split_at_mut(a.len());
+                head.copy_from_slice(a);
+                tail.copy_from_slice(b);
+                Ok(())
+            })
+        });
+        match got {
+            Ok(bytes) => return bytes,
+            Err(Errno(libc::EAGAIN)) => wait_or_refuse(py, vfd, libc::POLLIN)?,
+            Err(e) => return Err(args::os_error(py, e)),
+        }
+    }
+}
+
+/// os.write(vfd, data): the number of bytes taken. Blocking: all of them.
+#[pyfunction]
+pub fn fd_write(py: Python<'_>, vfd: Vfd, data: &Bound<'_, PyAny>) -> PyResult<usize> {
+    let source = Source::new(data)?;
+    let bytes = source.bytes();
+    let mut sent = 0;
+    loop {
+        let rest = bytes.get(sent..).unwrap_or_default();
+        match Runtime::global().send(vfd, rest, 0) {
+            Ok(n) => sent += n,
+            Err(Errno(libc::EAGAIN)) => {}
+            Err(_) if sent > 0 => return Ok(sent),
+            Err(e) => return Err(args::os_error(py, e)),
+        }
+        if sent >= bytes.len() {
+            return Ok(sent);
+        }
+        if let Err(e) = wait_or_refuse(py, vfd, libc::POLLOUT) {
+            return if sent > 0 { Ok(sent) } else { Err(e) };
+        }
+    }
+}
+
+/// os.close(vfd)
+#[pyfunction]
+pub fn fd_close(py: Python<'_>, vfd: Vfd) -> PyResult<()> {
+    Runtime::global().close(vfd).map_err(|e| args::os_error(py, e))
+}
+
+/// os.dup(vfd): another virtual descriptor of the same connection.
+#[pyfunction]
+pub fn fd_dup(py: Python<'_>, vfd: Vfd) -> PyResult<Vfd> {
+    Runtime::global().dup(vfd).map_err(|e| args::os_error(py, e))
+}
+
+/// Whether `vfd` is an open virtual descriptor.
+#[pyfunction]
+pub fn fd_is_open(vfd: Vfd) -> bool {
+    Runtime::global().is_open(vfd)
+}
+
+/// os.set_blocking(vfd, blocking): the description's O_NONBLOCK.
+#[pyfunction]
+pub fn fd_set_blocking(py: Python<'_>, vfd: Vfd, blocking: bool) -> PyResult<()> {
+    Runtime::global().set_nonblocking(vfd, !blocking).map_err(|e| args::os_error(py, e))
+}
+
+/// os.get_blocking(vfd)
+#[pyfunction]
+pub fn fd_get_blocking(py: Python<'_>, vfd: Vfd) -> PyResult<bool> {
+    Runtime::global().nonblocking(vfd).map(|on| !on).map_err(|e| args::os_error(py, e))
+}
+
+/// FIONREAD: bytes that a read would return at once.
+#[pyfunction]
+pub fn fd_readable_bytes(py: Python<'_>, vfd: Vfd) -> PyResult<usize> {
+    Runtime::global().readable_bytes(vfd).map_err(|e| args::os_error(py, e))
+}
+
+/// `pread(2)` into `buffer`, again after a signal.
+fn read_at(fd: RawFd, buffer: &mut [u8], offset: libc::off_t) -> Result<usize, Errno> {
+    loop {
+        // SAFETY: the buffer has the length given.
+        let n = unsafe { libc::pread(fd, buffer.as_mut_ptr().cast(), buffer.len(), offset) };
+        match usize::try_from(n) {
+            Ok(n) => return Ok(n),
+            Err(_) => match Errno::last() {
+                Errno(libc::EINTR) => {}
+                e => return Err(e),
+            },
+        }
+    }
+}
+
+/// Moves up to `count` bytes (bounded) from the file to the stack, until the send buffer is full or
+/// the file ends. Reads the disk: without the GIL.
+fn move_file(vfd: Vfd, fd: RawFd, offset: i64, count: usize) -> Result<usize, Errno> {
+    let count = count.min(SENDFILE_MOST);
+    let mut buffer = vec![0_u8; count.min(SENDFILE_CHUNK)];
+    let mut moved = 0;
+    while moved < count {
+        let want = buffer.len().min(count - moved);
+        let Some(space) = buffer.get_mut(..want) else { break };
+        let n = match read_at(fd, space, offset + moved as i64) {
+            // A pipe or a socket as the source: sendfile(2) has no mmap for it either.
+            Err(Errno(libc::ESPIPE)) => return Err(Errno(libc::EINVAL)),
+            Err(e) if moved == 0 => return Err(e),
+            Err(_) | Ok(0) => break,
+            Ok(n) => n,
+        };
+        match Runtime::global().send(vfd, buffer.get(..n).unwrap_or_default(), 0) {
+            Ok(sent) => {
+                moved += sent;
+                if sent < n {
+                    break;
+                }
+            }
+            Err(e) if moved == 0 => return Err(e),
+            Err(_) => break,
+        }
+    }
+    Ok(moved)
+}
+
+/// os.sendfile(out_vfd, in_fd, offset, count): bytes moved, 0 at the end of the file.
+///
+/// `offset` None reads at, and advances, the file's own position.
+#[pyfunction]
+pub fn fd_sendfile(
+    py: Python<'_>,
+    vfd: Vfd,
+    in_fd: RawFd,
+    offset: Option<i64>,
+    count: usize,
+) -> PyResult<usize> {
+    if !Runtime::global().is_open(vfd) {
+        return Err(args::os_error(py, Errno(libc::EBADF)));
+    }
+    let start = match offset {
+        Some(at) => at,
+        // SAFETY: no pointers.
+        None => unsafe { libc::lseek(in_fd, 0, libc::SEEK_CUR) },
+    };
+    if start < 0 {
+        let failed = if offset.is_some() { Errno(libc::EINVAL) } else { Errno::last() };
+        let spipe = failed == Errno(libc::ESPIPE);
+        return Err(args::os_error(py, if spipe { Errno(libc::EINVAL) } else { failed }));
+    }
+    loop {
+        match py.detach(|| move_file(vfd, in_fd, start, count)) {
+            Ok(moved) => {
+                if offset.is_none() {
+                    // SAFETY: no pointers. It was seekable a moment ago.
+                    unsafe { libc::lseek(in_fd, start + moved as i64, libc::SEEK_SET) };
+                }
+                return Ok(moved);
+            }
+            Err(Errno(libc::EAGAIN)) => wait_or_refuse(py, vfd, libc::POLLOUT)?,
+            Err(e) => return Err(args::os_error(py, e)),
+        }
+    }
+}
