@@ -10,5 +10,6 @@ extern crate alloc;
 extern crate std;
 
 pub mod device;
+pub mod flow;
 pub mod time;
 pub mod wire;

@@ -3,6 +3,10 @@
 //! A device is driven, never called back from elsewhere: the driver of a shard receives a batch,
 //! lets the shard write its transmissions, and flushes once.
 
+pub mod capture;
+pub mod faults;
+pub mod memory;
+
 /// Which of several devices of a shard a frame came from or goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DeviceId(pub u8);
