@@ -16,10 +16,12 @@ What never happens here: nothing is patched, loaded or printed by importing it.
 from __future__ import annotations
 
 import importlib
-import threading
-from typing import TYPE_CHECKING, Any
+from _thread import RLock
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .config import Settings
     from .patcher import Patcher
 
@@ -29,7 +31,7 @@ __version__ = "0.1.0"
 # One module a neighbour of the stack; each has TARGETS and patch(patcher) (see patcher.Shim). In this order.
 _SHIMS = ("socket_shim", "selectors_shim", "os_shim", "gevent_shim")
 
-_lock = threading.RLock()
+_lock = RLock()
 _patcher: Patcher | None = None
 _settings: Settings | None = None
 
@@ -113,8 +115,7 @@ def status() -> dict[str, Any]:
         return {
             "installed": True,
             "settings": {
-                name: {"value": _settings.value(name), "origin": _settings.origin(name)}
-                for name in config.setting_fields()
+                name: {"value": _settings.value(name), "origin": _settings.origin(name)} for name in config.SETTINGS
             },
             "patched": _patcher.replaced(),
             "on_kernel": _patcher.on_kernel(),

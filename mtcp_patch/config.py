@@ -1,4 +1,4 @@
-"""Every setting, in one dataclass, and the four places that it may come from.
+"""Every setting, in one record, and the four places that it may come from.
 
     command line  >  MTCP_PATCH_* environment  >  TOML in the current directory  >  default
 
@@ -7,22 +7,26 @@ The launcher (``__main__``) and ``mtcp_patch.install()`` call :func:`load`; noth
 
 TOML is ``mtcp_patch.toml`` (the keys at the top level) or ``[tool.mtcp_patch]`` of ``pyproject.toml``; where both say
 something, ``mtcp_patch.toml`` counts alone. What never happens here: no device is opened, nothing is printed.
+
+This module is loaded at the start of every child process: what is dear to import (TOML, regular expressions) is
+imported where a file or a mistake needs it.
 """
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import Field, dataclass, field, fields
-from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
 
 ENV_PREFIX = "MTCP_PATCH"
 # Variables of ours that are no settings: where the control sockets are, and what the launcher tells its child.
 RUNTIME_DIR_VARIABLE = "MTCP_PATCH_RUNTIME_DIR"
 ORIGINS_VARIABLE = "MTCP_PATCH_ORIGINS"
+LAUNCHED_VARIABLE = "MTCP_PATCH_LAUNCHED"  # the process id of the program that the launcher turned into
 
 COMMAND_LINE = "command line"
 ARGUMENT = "install() argument"
@@ -38,7 +42,7 @@ class ConfigError(Exception):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """``; did you mean X?`` for the nearest known word, or nothing if none is near."""
-    import difflib  # here, as some others below: only a person who made a mistake pays for loading it
+    import difflib
 
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean {near[0]}?" if near else ""
@@ -94,8 +98,7 @@ def _parse_cores(value: object) -> int:
 
 _DEVICE_KINDS = ("memory", "xdp")
 _LATER_DEVICE_KINDS = ("tap", "packet")
-# IFNAMSIZ - 1; no slash and no white space, as the kernel's dev_valid_name() has it.
-_INTERFACE = re.compile(r"[^\s/:]{1,15}")
+_MAX_INTERFACE_LENGTH = 15  # IFNAMSIZ - 1
 
 
 def _parse_devices(value: object) -> tuple[str, ...]:
@@ -117,7 +120,8 @@ def _check_device_spelling(name: str) -> None:
     if name == "memory":
         return
     if kind == "xdp":
-        if not _INTERFACE.fullmatch(interface):
+        # As the kernel's dev_valid_name() has it.
+        if not 0 < len(interface) <= _MAX_INTERFACE_LENGTH or any(c in "/:" or c.isspace() for c in interface):
             raise ValueError(f"device {name!r} names no interface; write xdp:IFACE, for example xdp:lo")
         return
     if kind in _LATER_DEVICE_KINDS:
@@ -126,72 +130,96 @@ def _check_device_spelling(name: str) -> None:
     raise ValueError(f"unknown device {name!r}{hint} (known: memory, xdp:IFACE)")
 
 
-# --- the dataclass -------------------------------------------------------------------------------------------------
+# --- the record ----------------------------------------------------------------------------------------------------
 
 
-def _setting(
-    default: Any,
-    *,
-    name: str,
-    parse: Callable[[object], Any],
-    help: str,
-    metavar: str | None = None,
-    option: str | None = "--",
-    env: str | None = None,
-) -> Any:
-    """A dataclass field that carries all that the four sources need to know of it.
+class Setting:
+    """One setting, as all four sources need to know it.
 
-    ``option``: the command-line spelling; ``"--"`` means ``--name``, None means that there is none.
-    ``metavar``: the word for the option's value; None for a switch.
+    ``name`` is the public name (TOML key, ``install()`` argument), ``field`` the attribute of :class:`Settings`,
+    ``option`` the command-line spelling (None: there is none), ``metavar`` the word for its value (None: a switch),
+    ``parse`` turns text or a TOML value into the value, or raises ValueError that says what was expected.
     """
-    metadata = {
-        "name": name,
-        "parse": parse,
-        "help": help,
-        "metavar": metavar,
-        "option": f"--{name.replace('_', '-')}" if option == "--" else option,
-        "env": env or f"{ENV_PREFIX}_{name.upper()}",
+
+    __slots__ = ("default", "env", "field", "help", "metavar", "name", "option", "parse")
+
+    def __init__(
+        self,
+        field: str,
+        default: object,
+        parse: Callable[[object], object],
+        help: str,
+        *,
+        name: str | None = None,
+        option: str | None = "--",
+        metavar: str | None = None,
+        env: str | None = None,
+    ) -> None:
+        self.field = field
+        self.default = default
+        self.parse = parse
+        self.help = help
+        self.name = name or field
+        self.option = f"--{self.name.replace('_', '-')}" if option == "--" else option
+        self.metavar = metavar
+        self.env = env or f"{ENV_PREFIX}_{self.name.upper()}"
+
+
+SETTINGS: Mapping[str, Setting] = MappingProxyType(
+    {
+        setting.name: setting
+        for setting in (
+            Setting("enabled", True, _parse_bool, "MTCP_PATCH=0 switches everything off", option=None, env=ENV_PREFIX),
+            Setting(
+                "devices",
+                ("xdp:lo",),
+                _parse_devices,
+                "memory or xdp:IFACE; may be given several times (memory is always on)",
+                name="device",
+                metavar="DEV",
+            ),
+            Setting("require", False, _parse_bool, "an error, not the kernel, when a device cannot be opened"),
+            Setting("layout", "unified", _parse_layout, "who runs the stack: unified", metavar="NAME"),
+            Setting("cores", 1, _parse_cores, "how many cores: 1", metavar="N"),
+            Setting(
+                "exit_linger_ms",
+                500,
+                _parse_int(0, MAX_EXIT_LINGER_MS),
+                "longest time, in ms, to send what is left when the program ends",
+                metavar="MS",
+            ),
+            Setting("verbose", 0, _parse_int(0, 3), "say on stderr what is done (-vv: more)", option="-v"),
+        )
     }
-    return field(default=default, metadata=metadata)
+)
 
 
-@dataclass(frozen=True, slots=True)
 class Settings:
-    """What a process runs with. Immutable; ``origins`` tells where each value was said."""
+    """What a process runs with; immutable. ``origins`` tells where each value was said.
 
-    enabled: bool = _setting(
-        True,
-        name="enabled",
-        parse=_parse_bool,
-        option=None,
-        env=ENV_PREFIX,
-        help="MTCP_PATCH=0 switches everything off",
-    )
-    devices: tuple[str, ...] = _setting(
-        ("xdp:lo",),
-        name="device",
-        parse=_parse_devices,
-        metavar="DEV",
-        help="memory or xdp:IFACE; may be given several times (memory is always on)",
-    )
-    require: bool = _setting(
-        False, name="require", parse=_parse_bool, help="an error, not the kernel, when a device cannot be opened"
-    )
-    layout: str = _setting(
-        "unified", name="layout", parse=_parse_layout, metavar="NAME", help="who runs the stack: unified"
-    )
-    cores: int = _setting(1, name="cores", parse=_parse_cores, metavar="N", help="how many cores: 1")
-    exit_linger_ms: int = _setting(
-        500,
-        name="exit_linger_ms",
-        parse=_parse_int(0, MAX_EXIT_LINGER_MS),
-        metavar="MS",
-        help="longest time in ms to send what is left in the send buffers when the program ends",
-    )
-    verbose: int = _setting(
-        0, name="verbose", parse=_parse_int(0, 3), option="-v", help="say on stderr what is done (-vv: more)"
-    )
-    origins: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), compare=False)
+    A record by hand, not a ``@dataclass``: importing ``dataclasses`` takes as long as starting Python does, and every
+    child process of a patched program would pay it.
+    """
+
+    __slots__ = ("cores", "devices", "enabled", "exit_linger_ms", "layout", "origins", "require", "verbose")
+
+    enabled: bool
+    devices: tuple[str, ...]
+    require: bool
+    layout: str
+    cores: int
+    exit_linger_ms: int
+    verbose: int
+    origins: Mapping[str, str]
+
+    def __init__(self, values: Mapping[str, object], origins: Mapping[str, str]) -> None:
+        """``values`` and ``origins`` are by public name; what is not there has its default."""
+        for setting in SETTINGS.values():
+            object.__setattr__(self, setting.field, values.get(setting.name, setting.default))
+        object.__setattr__(self, "origins", MappingProxyType(dict(origins)))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"settings do not change once loaded ({name})")
 
     def origin(self, name: str) -> str:
         """Where the setting called ``name`` (its public name) was said."""
@@ -199,32 +227,21 @@ class Settings:
 
     def value(self, name: str) -> Any:
         """The value of the setting called ``name`` (its public name)."""
-        return getattr(self, _BY_NAME[name].name)
+        return getattr(self, SETTINGS[name].field)
 
     def for_native(self) -> dict[str, object]:
-        """The dictionary that ``_native.configure`` takes: plain types, the dataclass's field names."""
-        values = {item.name: getattr(self, item.name) for item in _BY_NAME.values() if item.name != "enabled"}
+        """The dictionary that ``_native.configure`` takes: plain types, by field name."""
+        values = {setting.field: getattr(self, setting.field) for setting in SETTINGS.values()}
+        del values["enabled"]
         values["devices"] = list(self.devices)
         return values
 
     def to_environ(self) -> dict[str, str]:
         """The MTCP_PATCH_* variables that make a child process load exactly these settings, origins included."""
-        variables = {item.metadata["env"]: _to_text(getattr(self, item.name)) for item in _BY_NAME.values()}
-        said = {name: [variables[_BY_NAME[name].metadata["env"]], self.origin(name)] for name in _BY_NAME}
-        import json
-
-        variables[ORIGINS_VARIABLE] = json.dumps(said, separators=(",", ":"))
+        variables = {setting.env: _to_text(self.value(name)) for name, setting in SETTINGS.items()}
+        told = ((name, variables[setting.env], self.origin(name)) for name, setting in SETTINGS.items())
+        variables[ORIGINS_VARIABLE] = "\x1e".join("\x1f".join(words) for words in told)
         return variables
-
-
-_BY_NAME: Mapping[str, Field[Any]] = MappingProxyType(
-    {item.metadata["name"]: item for item in fields(Settings) if item.metadata}
-)
-
-
-def setting_fields() -> Mapping[str, Field[Any]]:
-    """Every setting by its public name; the metadata holds option, env, metavar, help, parse."""
-    return _BY_NAME
 
 
 def _to_text(value: object) -> str:
@@ -243,7 +260,7 @@ def load(
     *,
     given_origin: str = COMMAND_LINE,
     environ: Mapping[str, str] | None = None,
-    directory: Path | None = None,
+    directory: str | None = None,
 ) -> Settings:
     """Merge the four sources. ``given`` are the values of the strongest one, by public name.
 
@@ -256,40 +273,37 @@ def load(
     # With every setting in the environment (a child of the launcher) no file is read: the child may have another
     # directory, and what the launcher decided holds for the whole tree of processes.
     if ORIGINS_VARIABLE not in environ:
-        _load_toml(Path.cwd() if directory is None else directory, values, origins)
+        _load_toml(os.curdir if directory is None else directory, values, origins)
     _load_environment(environ, values, origins)
     for name, value in (given or {}).items():
-        if name not in _BY_NAME:
-            raise ConfigError(f"unknown setting {name!r}{did_you_mean(name, _BY_NAME)}")
+        if name not in SETTINGS:
+            raise ConfigError(f"unknown setting {name!r}{did_you_mean(name, SETTINGS)}")
         values[name] = _parse(name, value, f"{given_origin}: {_spelling(name, given_origin)}")
         origins[name] = given_origin
-    return Settings(
-        **{_BY_NAME[name].name: value for name, value in values.items()},  # type: ignore[arg-type]
-        origins=MappingProxyType(origins),
-    )
+    return Settings(values, origins)
 
 
 def _spelling(name: str, origin: str) -> str:
-    option = _BY_NAME[name].metadata["option"]
+    option = SETTINGS[name].option
     return str(option) if origin == COMMAND_LINE and option else name
 
 
 def _parse(name: str, value: object, where: str) -> object:
     """Parse one value; ``where`` starts the error's text."""
     try:
-        return _BY_NAME[name].metadata["parse"](value)
+        return SETTINGS[name].parse(value)
     except ValueError as error:
         shown = "" if repr(value) in str(error) else f" = {value!r}"
         raise ConfigError(f"{where}{shown}: {error}") from None
 
 
 def _load_environment(environ: Mapping[str, str], values: dict[str, object], origins: dict[str, str]) -> None:
-    by_variable = {item.metadata["env"]: name for name, item in _BY_NAME.items()}
+    by_variable = {setting.env: name for name, setting in SETTINGS.items()}
     told = _told_origins(environ)
     for variable, text in environ.items():
         if variable != ENV_PREFIX and not variable.startswith(ENV_PREFIX + "_"):
             continue
-        if variable in (RUNTIME_DIR_VARIABLE, ORIGINS_VARIABLE):
+        if variable in (RUNTIME_DIR_VARIABLE, ORIGINS_VARIABLE, LAUNCHED_VARIABLE):
             continue
         if variable not in by_variable:
             raise ConfigError(f"environment: unknown variable {variable}{did_you_mean(variable, by_variable)}")
@@ -301,49 +315,44 @@ def _load_environment(environ: Mapping[str, str], values: dict[str, object], ori
 
 def _told_origins(environ: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """The origins that the launcher passed on: name -> (text of the value, origin). Anything malformed is ignored."""
-    import json
-
-    try:
-        document = json.loads(environ.get(ORIGINS_VARIABLE, "{}"))
-        return {str(name): (str(text), str(origin)) for name, (text, origin) in document.items()}
-    except (ValueError, TypeError, AttributeError):
-        return {}
+    told = (entry.split("\x1f") for entry in environ.get(ORIGINS_VARIABLE, "").split("\x1e"))
+    return {entry[0]: (entry[1], entry[2]) for entry in told if len(entry) == 3}
 
 
-def _load_toml(directory: Path, values: dict[str, object], origins: dict[str, str]) -> None:
-    for path, table_path in (
-        (directory / "mtcp_patch.toml", ()),
-        (directory / "pyproject.toml", ("tool", "mtcp_patch")),
-    ):
-        text = _read_text(path)
-        if text is None:
-            continue
-        table = _find_table(path, text, table_path)
+def _load_toml(directory: str, values: dict[str, object], origins: dict[str, str]) -> None:
+    for name, table_path in (("mtcp_patch.toml", ()), ("pyproject.toml", ("tool", "mtcp_patch"))):
+        text = _read_text(os.path.join(directory, name), name)
+        if text is None or (table_path and table_path[-1] not in text):
+            continue  # a pyproject.toml that does not know us is not parsed: neither its faults nor its cost are ours
+        table = _find_table(name, text, table_path)
         if table is None:
             continue
         for key, value in table.items():
-            line = _line_of(text, key)
-            where = f"{path.name}:{line}"
-            if key not in _BY_NAME:
-                raise ConfigError(f"{where}: unknown key {key!r}{did_you_mean(key, _BY_NAME)}")
+            where = f"{name}:{_line_of(text, key)}"
+            if key not in SETTINGS:
+                raise ConfigError(f"{where}: unknown key {key!r}{did_you_mean(key, SETTINGS)}")
             values[key] = _parse(key, value, f"{where}: {key}")
             origins[key] = where
         return
 
 
-def _read_text(path: Path) -> str | None:
+def _read_text(path: str, name: str) -> str | None:
     try:
-        return path.read_bytes().decode()
+        with open(path, "rb") as file:
+            content = file.read()
     except FileNotFoundError:
         return None
-    except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise ConfigError(f"{path.name}:{line}: not UTF-8, which TOML must be") from None
     except OSError as error:
-        raise ConfigError(f"{path.name}: cannot be read: {error.strerror}") from None
+        raise ConfigError(f"{name}: cannot be read: {error.strerror}") from None
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{name}:{line}: not UTF-8, which TOML must be") from None
 
 
-def _find_table(path: Path, text: str, table_path: tuple[str, ...]) -> dict[str, object] | None:
+def _find_table(name: str, text: str, table_path: tuple[str, ...]) -> dict[str, object] | None:
+    import re
     import tomllib
 
     try:
@@ -352,11 +361,11 @@ def _find_table(path: Path, text: str, table_path: tuple[str, ...]) -> dict[str,
         found = re.search(r"\(at line (\d+), column (\d+)\)", str(error))
         line = found.group(1) if found else str(text.count("\n") + 1)
         reason = re.sub(r" \(at .*\)$", "", str(error))
-        raise ConfigError(f"{path.name}:{line}: malformed TOML: {reason}") from None
+        raise ConfigError(f"{name}:{line}: malformed TOML: {reason}") from None
     for key in table_path:
         table = table.get(key) if isinstance(table, dict) else None
     if table is not None and not isinstance(table, dict):
-        raise ConfigError(f"{path.name}:{_line_of(text, table_path[-1])}: {'.'.join(table_path)} must be a table")
+        raise ConfigError(f"{name}:{_line_of(text, table_path[-1])}: {'.'.join(table_path)} must be a table")
     return table
 
 
@@ -365,6 +374,8 @@ def _line_of(text: str, key: str) -> int:
 
     Only lines below the ``[tool.mtcp_patch]`` header count where there is one: pyproject.toml holds other tools' keys.
     """
+    import re
+
     lines = text.splitlines()
     header = re.compile(r"\s*\[\s*tool\s*\.\s*[\"']?mtcp_patch[\"']?\s*\]")
     start = next((number for number, line in enumerate(lines) if header.match(line)), 0)
@@ -380,9 +391,9 @@ def _line_of(text: str, key: str) -> int:
 
 def check_devices(settings: Settings) -> None:
     """Raise ConfigError if a device names an interface that this machine (this network namespace) does not have."""
-    import socket  # never at the top: the bootstrap loads this module before the program's socket is patched
+    import _socket  # the C module: socket itself would be loaded for nothing else
 
-    present = [name for _index, name in socket.if_nameindex()]
+    present = [name for _index, name in _socket.if_nameindex()]
     for device in settings.devices:
         kind, _colon, interface = device.partition(":")
         if kind == "xdp" and interface not in present:

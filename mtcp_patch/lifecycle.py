@@ -20,10 +20,12 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from .config import Settings
     from .patcher import Patcher
 
@@ -44,6 +46,13 @@ def start(settings: Settings, patcher: Patcher) -> None:
         atexit.register(_native.shutdown_process)
         os.register_at_fork(after_in_child=_native.after_fork_child)
     _patch_exits(patcher, _native.shutdown_process)
+
+
+def open_devices() -> None:
+    """Open the devices now, not at the first listen() or connect(). Raises OSError, which says what is missing."""
+    from .stack import _native
+
+    _native.open_devices()
 
 
 def open_descriptors() -> list[int]:

@@ -11,7 +11,8 @@ Who calls it, in this order:
    :meth:`Patcher.when_imported` (for further modules), :meth:`Patcher.keep_on_kernel`;
 3. ``mtcp_patch.uninstall()`` calls :meth:`Patcher.restore`, which undoes everything, last change first.
 
-What never happens here: no name of a patched module is known, no native code is loaded, nothing is printed.
+What never happens here: no name of a patched module is known, no native code is loaded, nothing is printed; and
+nothing is imported that the interpreter has not loaded anyway (this runs at the start of every child process).
 
 A shim therefore names in ``TARGETS`` only modules after whose import ``patch()`` can do all that it does outside
 ``when_imported``. (``_socket`` is imported in the middle of ``socket``: a shim that needs ``socket.socket`` names
@@ -21,24 +22,25 @@ A shim therefore names in ``TARGETS`` only modules after whose import ``patch()`
 from __future__ import annotations
 
 import sys
-import threading
-import warnings
-from collections.abc import Callable, Iterable
+from _thread import RLock
 from types import ModuleType
-from typing import Protocol
 
-import wrapt
+from . import import_hooks
 
-ModuleHook = Callable[[ModuleType], None]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Protocol
 
+    ModuleHook = Callable[[ModuleType], None]
 
-class Shim(Protocol):
-    """What every ``*_shim.py`` module offers."""
+    class Shim(Protocol):
+        """What every ``*_shim.py`` module offers."""
 
-    TARGETS: tuple[str, ...]
+        TARGETS: tuple[str, ...]
 
-    def patch(self, patcher: Patcher) -> None:
-        """Swap what this shim swaps; called once, after one of ``TARGETS`` was imported."""
+        def patch(self, patcher: Patcher) -> None:
+            """Swap what this shim swaps; called once, after one of ``TARGETS`` was imported."""
 
 
 class _Absent:
@@ -83,11 +85,12 @@ class Patcher:
     def __init__(self) -> None:
         # Guards the tables only. Never held while a hook runs: a hook may import, and another thread that holds that
         # import's lock may be waiting for this one.
-        self._lock = threading.RLock()
+        self._lock = RLock()
         self._undo: list[_Replacement | Callable[[], None]] = []
         self._originals: dict[str, object] = {}
         self._on_kernel: dict[str, str] = {}
         self._to_rebind: dict[int, tuple[object, object]] = {}
+        self._hooks: list[ModuleHook] = []
         self._active = True
 
     # --- for the shims -------------------------------------------------------------------------------------------
@@ -136,7 +139,9 @@ class Patcher:
                 hook(imported)
                 self._rebind_early_imports()
 
-        wrapt.register_post_import_hook(run, module)
+        with self._lock:
+            self._hooks.append(run)
+        import_hooks.when_imported(module, run)
 
     # --- for mtcp_patch/__init__.py ------------------------------------------------------------------------------
 
@@ -171,6 +176,8 @@ class Patcher:
 
     def restore(self) -> None:
         """Undo every change, last one first. An attribute that other code replaced after us is left, with a warning."""
+        for hook in self._hooks:
+            import_hooks.cancel(hook)
         with self._lock:
             self._active = False
             left = [_undo_one(entry) for entry in reversed(self._undo)]
@@ -178,6 +185,8 @@ class Patcher:
             self._originals.clear()
             self._on_kernel.clear()
             self._to_rebind.clear()
+        if any(left):
+            import warnings
         for sentence in filter(None, left):
             warnings.warn(f"mtcp_patch: {sentence}", RuntimeWarning, stacklevel=3)
 

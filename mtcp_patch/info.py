@@ -1,0 +1,121 @@
+"""What ``python -m mtcp_patch --info`` prints: what is patched, what is not and why, devices, cores, settings.
+
+The launcher is the only caller, in a process in which no program runs: the stack is installed here for a moment and
+the devices are really opened, because "is it there" is best answered by trying. What never happens here: nothing is
+left behind (devices are closed and system settings restored before it returns).
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import platform
+from typing import TYPE_CHECKING, Any, TextIO
+
+from . import __version__, config, install, status, uninstall
+
+if TYPE_CHECKING:
+    from .config import Settings
+
+# The modules that the shims wait for; importing them makes every name show up in the list.
+_PATCHED_MODULES = ("socket", "select", "selectors", "fcntl")
+
+# What no Python-level patch can reach, wherever it is installed.
+_OWN_SYSTEM_CALLS = {
+    "uvloop": "an event loop that makes its own system calls (use asyncio's)",
+    "grpc": "its C core makes its own system calls",
+    "psycopg2": "libpq makes its own system calls",
+    "psycopg": "libpq makes its own system calls",
+    "zmq": "libzmq makes its own system calls",
+    "OpenSSL": "pyOpenSSL hands descriptors to OpenSSL, which reads and writes them itself",
+}
+_BY_NATURE = {
+    "UDP, AF_UNIX, raw and all other sockets": "only TCP over IPv4 and IPv6 is ours",
+    "TLS on sockets of ours": "ssl is not patched yet: OpenSSL reads and writes the descriptor itself",
+}
+
+
+def write(settings: Settings, out: TextIO) -> None:
+    """Write the whole report."""
+    print(f"mtcp_patch {__version__}, Python {platform.python_version()}, Linux {platform.release()}", file=out)
+    _section(out, "settings", [_setting_line(settings, name) for name in config.SETTINGS])
+    allowed = sorted(os.sched_getaffinity(0))
+    cores = f"{settings.cores} used by a process; {len(allowed)} allowed here ({_ranges(allowed)})"
+    _section(out, "cores", [cores])
+    if not settings.enabled:
+        _section(out, "devices", ["none: switched off by MTCP_PATCH=0"])
+        _section(out, "patched", ["nothing"])
+        return
+    try:
+        install(**{name: settings.value(name) for name in config.SETTINGS if name != "enabled"})
+    except ImportError as error:
+        _section(out, "devices", [f"none: the native part does not load: {error}"])
+        _section(out, "patched", ["nothing"])
+        return
+    try:
+        for name in _PATCHED_MODULES:
+            importlib.import_module(name)
+        _section(out, "devices", _device_lines(settings))
+        report = status()
+        _section(out, "patched", report["patched"])
+        kernel = {**_BY_NATURE, **report["on_kernel"], **_programs_found()}
+        _section(out, "stays on the kernel", [f"{what}: {why}" for what, why in kernel.items()])
+    finally:
+        from .stack import _native
+
+        _native.shutdown_process()
+        uninstall()
+
+
+def _section(out: TextIO, title: str, lines: list[str]) -> None:
+    print(f"\n{title}", file=out)
+    for line in lines:
+        print(f"  {line}", file=out)
+
+
+def _setting_line(settings: Settings, name: str) -> str:
+    value = settings.value(name)
+    shown = ",".join(value) if isinstance(value, tuple) else str(value).lower()
+    return f"{name:<16}{shown:<16}{settings.origin(name)}"
+
+
+def _device_lines(settings: Settings) -> list[str]:
+    """Every device asked for: open with its mode, or the reason why not."""
+    from .lifecycle import open_devices, stack_status
+
+    lines = ["memory: open (connections within this process)"]
+    reason = ""
+    try:
+        open_devices()
+    except (OSError, RuntimeError) as error:
+        reason = str(error)
+    stack = stack_status()
+    opened: dict[str, dict[str, Any]] = {device["name"]: device for device in stack.get("devices", [])}
+    for name in settings.devices:
+        if name == "memory":
+            continue
+        device = opened.get(name)
+        if device is None:
+            lines.append(f"{name}: not open: {reason or '; '.join(stack.get('messages', [])) or 'no reason given'}")
+            lines.append("    connections that need it are served by the kernel; --require makes this an error")
+        else:
+            lines.append(f"{name}: open, {device.get('mode', '?')} mode, {device.get('queues', '?')} queue(s)")
+            lines += [f"    {note}" for note in device.get("notes", [])]
+    return lines
+
+
+def _programs_found() -> dict[str, str]:
+    """The installed packages that make their own system calls."""
+    return {name: why for name, why in _OWN_SYSTEM_CALLS.items() if importlib.util.find_spec(name) is not None}
+
+
+def _ranges(numbers: list[int]) -> str:
+    """``0-3,6`` for [0, 1, 2, 3, 6]."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and parts[-1][1] == number - 1:
+            parts[-1][1] = number
+        else:
+            parts.append([number, number])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in parts)
