@@ -1,18 +1,24 @@
 //! The Python module `mtcp_patch.stack._native`: every export in one place.
 
+mod addr;
 mod args;
 mod dispatch;
 mod epoll;
+mod errors;
 mod events;
 mod fdfuncs;
+mod gil;
+mod object;
 mod poll;
 mod select;
+mod socket;
 mod watcher;
 
 use pyo3::prelude::*;
 
 #[pymodule(gil_used = true)]
 fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_function(wrap_pyfunction!(socket::make_socket_type, m)?)?;
     add_waiting(m)?;
     Ok(())
 }

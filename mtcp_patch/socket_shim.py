@@ -1,0 +1,102 @@
+"""`socket`: AF_INET and AF_INET6 streams go to the stack, every other socket to the kernel.
+
+The classes stay what they are. A native type with the memory layout of `_socket.socket` is put *under* them
+(`socket.socket.__bases__`), so that names imported earlier, subclasses made before and after, `isinstance`, ssl and
+gevent's unbound calls all hold. The virtual descriptor (from 2^30) stands where the kernel's would.
+
+Who calls it: `patcher.add_shim`, once `socket` has been imported. All methods are native
+(`stack/binding/src/socket/`); here are the module's names and what cannot work.
+What never happens here: no method of a socket is wrapped in Python, and threading is not touched.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .patcher import Patcher
+
+TARGETS = ("socket",)
+
+
+def patch(patcher: Patcher) -> None:
+    """Put the native type under every socket class.
+
+    Raises ImportError where the native part cannot be loaded: a Python whose socket object has another layout, or a
+    sub-interpreter.
+    """
+    import _socket
+    import socket
+
+    native_type = _native_type(_socket.socket)
+    original = _socket.socket
+    for name in ("socket", "SocketType"):
+        patcher.replace(_socket, name, native_type)
+    patcher.replace(socket, "SocketType", native_type)
+    _rebase(patcher, original, native_type)
+    _replace_default(patcher, socket.socket._real_close, original, native_type)  # type: ignore[attr-defined]
+    _patch_functions(patcher)
+
+
+def _native_type(base: type) -> type:
+    try:
+        from .stack import _native
+    except ImportError as error:
+        raise ImportError(
+            "mtcp_patch: the native part cannot be loaded into this interpreter; sub-interpreters and free-threaded "
+            f"builds are not supported ({error})"
+        ) from error
+    return _native.make_socket_type(base)
+
+
+def _rebase(patcher: Patcher, original: type, native_type: type) -> None:
+    """Make `native_type` the base of every class that has `original` as one: `socket.socket`, gevent's own."""
+    for cls in type.__subclasses__(original):
+        if cls is native_type:
+            continue
+        before = cls.__bases__
+        try:
+            cls.__bases__ = tuple(native_type if base is original else base for base in before)
+        except TypeError as error:
+            patcher.keep_on_kernel(f"{cls.__module__}.{cls.__qualname__}", f"its base cannot be changed ({error})")
+            continue
+        patcher.on_restore(functools.partial(setattr, cls, "__bases__", before))
+
+
+def _replace_default(patcher: Patcher, function: Any, original: object, new: object) -> None:
+    """Exchange an object that `function` captured as a default: `_real_close(self, _ss=_socket.socket)`."""
+    before = function.__defaults__
+    if before and original in before:
+        function.__defaults__ = tuple(new if value is original else value for value in before)
+        patcher.on_restore(functools.partial(setattr, function, "__defaults__", before))
+
+
+def _patch_functions(patcher: Patcher) -> None:
+    """The module's functions on descriptors. `fromfd`, `fromshare` and `socket.socket.dup` go through `dup`."""
+    import _socket
+    import socket
+
+    from .stack import _native
+
+    for name, virtual in (("dup", _native.fd_dup), ("close", _native.fd_close)):
+        function = _native.fd_dispatch(getattr(_socket, name), virtual, "first")
+        patcher.replace(_socket, name, function)
+        patcher.replace(socket, name, function)
+    patcher.replace(socket, "send_fds", _refusing_virtual(socket.send_fds, _native.VFD_BASE))
+
+
+def _refusing_virtual(send_fds: Callable[..., int], base: int) -> Callable[..., int]:
+    @functools.wraps(send_fds)
+    def function(sock: Any, buffers: Any, fds: Iterable[int], flags: int = 0, address: Any = None) -> int:
+        numbers = list(fds)
+        if any(isinstance(fd, int) and fd >= base for fd in numbers):
+            raise OSError(
+                errno.EOPNOTSUPP,
+                "mtcp_patch: a user-level TCP connection lives in this process and cannot be handed to another",
+            )
+        return send_fds(sock, buffers, numbers, flags, address)
+
+    return function

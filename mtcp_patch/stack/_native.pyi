@@ -1,0 +1,98 @@
+"""The native part of mtcp_patch: what `binding/src/lib.rs` exports. Times are in seconds unless said otherwise."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar, final
+
+from _typeshed import FileDescriptorLike, ReadableBuffer
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+VFD_BASE: int
+"""The first virtual descriptor; every number from here on is the stack's."""
+
+def make_socket_type(base: type) -> type:
+    """The native socket type on CPython's original `_socket.socket`, one a process.
+
+    ImportError if `base` has another memory layout than CPython 3.11 to 3.13.
+    """
+
+# --- waiting (selectors_shim, gevent_shim) ---------------------------------------------------------------------------
+
+@final
+class epoll:
+    """`select.epoll` over both kinds of descriptor."""
+
+    def __new__(cls, sizehint: int = -1, flags: int = 0) -> epoll: ...
+    @staticmethod
+    def fromfd(fd: FileDescriptorLike, /) -> epoll: ...
+    @property
+    def closed(self) -> bool: ...
+    def close(self) -> None: ...
+    def fileno(self) -> int: ...
+    def register(self, fd: FileDescriptorLike, eventmask: int = ...) -> None: ...
+    def modify(self, fd: FileDescriptorLike, eventmask: int) -> None: ...
+    def unregister(self, fd: FileDescriptorLike) -> None: ...
+    def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[tuple[int, int]]: ...
+    def __enter__(self) -> epoll: ...
+    def __exit__(self, *exc: object) -> None: ...
+
+def poll() -> Any:
+    """A `select.poll` object over both kinds of descriptor."""
+
+def select(
+    rlist: Iterable[Any], wlist: Iterable[Any], xlist: Iterable[Any], timeout: float | None = None, /
+) -> tuple[list[Any], list[Any], list[Any]]:
+    """`select.select` over both kinds of descriptor."""
+
+@final
+class Watcher:
+    """An interest set for a foreign event loop, with an eventfd that is readable while something is ready."""
+
+    def __new__(cls) -> Watcher: ...
+    def add(self, vfd: int, mask: int) -> None: ...
+    def modify(self, vfd: int, mask: int) -> None: ...
+    def remove(self, vfd: int) -> None: ...
+    def collect(self, max: int) -> list[tuple[int, int]]: ...
+    def fileno(self) -> int: ...
+    def __getattr__(self, name: str) -> Any: ...
+
+# --- functions on virtual descriptors (os_shim, socket_shim) ----------------------------------------------------------
+
+def fd_dispatch(original: _F, virtual_: Callable[..., Any], looks: str) -> _F:
+    """A builtin that calls `virtual_` for virtual descriptors and `original` for all others.
+
+    `looks`: "first" (the first argument is an int), "fileno" (or has fileno()), "two" (either of the first two).
+    """
+
+def fd_read(vfd: int, n: int) -> bytes: ...
+def fd_write(vfd: int, data: ReadableBuffer) -> int: ...
+def fd_close(vfd: int) -> None: ...
+def fd_dup(vfd: int) -> int: ...
+def fd_is_open(vfd: int) -> bool: ...
+def fd_set_blocking(vfd: int, blocking: bool) -> None: ...
+def fd_get_blocking(vfd: int) -> bool: ...
+def fd_readable_bytes(vfd: int) -> int: ...
+def fd_sendfile(vfd: int, in_fd: int, offset: int | None, count: int) -> int: ...
+
+# --- the process (lifecycle, info, the launcher) ----------------------------------------------------------------------
+
+def configure(settings: dict[str, Any]) -> None:
+    """Hand the stack its settings before its first use. ValueError names one that it does not know."""
+
+def open_devices() -> None:
+    """Open the devices now. OSError says which could not be opened, and why."""
+
+def open_descriptors() -> list[int]:
+    """The open virtual descriptors, ascending."""
+
+def status_json() -> str:
+    """Devices, listeners, connections and counters, as the control socket serves them."""
+
+def shutdown_process() -> None:
+    """Close every connection, wait a bounded time, give devices, ports and sysctls back."""
+
+def after_fork_child() -> None:
+    """In a forked child: start with an empty stack."""
+
+def restore_sysctls() -> list[str]:
+    """Restore the sysctls that killed processes left changed; one text for each."""

@@ -1,0 +1,156 @@
+//! Blocking calls: try, and when the stack has nothing, drive it with the GIL held, then wait
+//! without it.
+//!
+//! PEP 475: a signal's Python handler runs at once; when it returns, the wait goes on with the
+//! deadline it had. The runtime never blocks in a call but `poll_wait`, which is made here only.
+
+use mtcp_host::errno::Errno;
+use mtcp_host::runtime::PollFd;
+use std::time::{Duration, Instant};
+
+use super::call::Call;
+use super::head;
+use crate::errors::{check_signals, Fail};
+use crate::gil;
+
+pub(super) const POLLIN: u32 = libc::POLLIN as u32;
+pub(super) const POLLOUT: u32 = libc::POLLOUT as u32;
+
+/// How long a call may wait.
+#[derive(Clone, Copy)]
+pub(super) enum Patience {
+    /// Non-blocking: EAGAIN at once.
+    Never,
+    /// `settimeout(seconds)`: until then.
+    Until(Instant),
+    /// A blocking socket.
+    Forever,
+}
+
+/// What ended a wait.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Woken {
+    /// Worth another try.
+    Ready,
+    /// A signal arrived; its Python handler has not run yet.
+    Interrupted,
+    /// The deadline has passed.
+    TimedOut,
+    /// The socket may not wait.
+    MayNot,
+}
+
+/// The wait of one call: its deadline is fixed when the call first has to wait.
+pub(super) struct Wait<'a> {
+    call: &'a Call,
+    patience: Patience,
+    turned: bool,
+}
+
+impl<'a> Wait<'a> {
+    /// `dont_wait`: MSG_DONTWAIT was given. As in CPython it rules over a blocking socket but not
+    /// over a timeout, whose poll() comes before the call that has the flag.
+    pub fn new(call: &'a Call, dont_wait: bool) -> Result<Self, Fail> {
+        // SAFETY: the socket is of the native type and the GIL is held, as for every Call.
+        let timeout_ns = unsafe { head::of(call.socket) }.timeout_ns;
+        let patience = match timeout_ns {
+            0 => Patience::Never,
+            1.. => {
+                let timeout = Duration::from_nanos(timeout_ns.unsigned_abs());
+                Instant::now().checked_add(timeout).map_or(Patience::Forever, Patience::Until)
+            }
+            // O_NONBLOCK set on the description by os.set_blocking or fcntl, behind Python's back.
+            _ if dont_wait || call.runtime().nonblocking(call.fd)? => Patience::Never,
+            _ => Patience::Forever,
+        };
+        Ok(Self { call, patience, turned: false })
+    }
+
+    /// Whether the call blocks until it is done (no timeout, blocking descriptor).
+    pub fn is_forever(&self) -> bool {
+        matches!(self.patience, Patience::Forever)
+    }
+
+    /// Whether the deadline has passed.
+    pub fn is_over(&self) -> bool {
+        matches!(self.patience, Patience::Until(at) if Instant::now() >= at)
+    }
+
+    /// Waits for `events` on the call's descriptor.
+    #[cold]
+    pub fn pause(&mut self, events: u32) -> Result<Woken, Fail> {
+        let runtime = self.call.runtime();
+        let deadline = match self.patience {
+            Patience::Never if self.turned => return Ok(Woken::MayNot),
+            Patience::Never => {
+                // The kernel's loopback would have delivered by now what the peer in this process
+                // sent: give the stack one turn before saying that nothing is there.
+                self.turned = true;
+                runtime.turn();
+                return Ok(Woken::Ready);
+            }
+            Patience::Until(at) => Some(at),
+            Patience::Forever => None,
+        };
+        let mut fds = [PollFd { fd: self.call.fd, events, revents: 0 }];
+        while runtime.poll_ready(&mut fds) == 0 {
+            if self.is_over() {
+                return Ok(Woken::TimedOut);
+            }
+            // SAFETY: the GIL is held, and the closure touches no Python object.
+            match unsafe { gil::released(|| runtime.poll_wait(&mut fds, deadline)) } {
+                Ok(0) => {}
+                Ok(_) => break,
+                Err(Errno(libc::EINTR)) => return Ok(Woken::Interrupted),
+                Err(e) => return Err(Fail::Errno(e)),
+            }
+        }
+        if fds[0].revents & libc::POLLNVAL as u32 != 0 {
+            // Closed by another thread meanwhile.
+            return Err(Fail::errno(libc::EBADF));
+        }
+        Ok(Woken::Ready)
+    }
+
+    /// `pause` for a connection attempt: a non-blocking socket does not wait for its outcome, not
+    /// even a turn, so that a program sees EINPROGRESS first in every case.
+    pub fn pause_connect(&mut self, events: u32) -> Result<Woken, Fail> {
+        if let Patience::Never = self.patience {
+            return Ok(Woken::MayNot);
+        }
+        self.pause(events)
+    }
+
+    /// `pause` for a call that has done nothing yet: handlers run, errors are raised.
+    pub fn pause_or_fail(&mut self, events: u32) -> Result<(), Fail> {
+        match self.pause(events)? {
+            Woken::Ready => Ok(()),
+            // SAFETY: the GIL is held.
+            Woken::Interrupted => unsafe { check_signals() },
+            Woken::TimedOut => Err(Fail::TimedOut),
+            Woken::MayNot => Err(Fail::errno(libc::EAGAIN)),
+        }
+    }
+}
+
+/// Repeats `attempt` until it is something other than EAGAIN, waiting in between.
+#[inline]
+pub(super) fn retry<T>(
+    call: &Call,
+    events: u32,
+    dont_wait: bool,
+    mut attempt: impl FnMut() -> Result<T, Errno>,
+) -> Result<T, Fail> {
+    match attempt() {
+        Err(Errno(libc::EAGAIN)) => {}
+        other => return other.map_err(Fail::Errno),
+    }
+    let mut wait = Wait::new(call, dont_wait)?;
+    loop {
+        wait.pause_or_fail(events)?;
+        match attempt() {
+            Err(Errno(libc::EAGAIN)) => {}
+            other => return other.map_err(Fail::Errno),
+        }
+    }
+}
