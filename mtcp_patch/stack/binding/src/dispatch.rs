@@ -128,7 +128,10 @@ pub fn fd_dispatch(
     let text = |attribute: &str| -> String {
         original.getattr(attribute).and_then(|v| v.extract()).unwrap_or_default()
     };
-    let signature = text("__text_signature__").replace("$module, ", "").replace("$module", "");
+    // Our self is no module, so inspect would not drop the parameter that stands for it.
+    let signature = ["$module, /, ", "$module, ", "$module"]
+        .iter()
+        .fold(text("__text_signature__"), |text, module| text.replace(module, ""));
     let doc = text("__doc__");
     let doc = if signature.is_empty() { doc } else { format!("{name}{signature}\n--\n\n{doc}") };
     let entry = match looks {

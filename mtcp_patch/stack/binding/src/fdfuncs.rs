@@ -61,8 +61,9 @@ fn wait_or_refuse(py: Python<'_>, vfd: Vfd, events: i16) -> PyResult<()> {
     }
 }
 
-/// os.read(vfd, n): at most `n` bytes; empty at the end of the stream.
+/// os.read(fd, length, /): at most `length` bytes; empty at the end of the stream.
 #[pyfunction]
+#[pyo3(signature = (vfd, n, /))]
 pub fn fd_read<'py>(py: Python<'py>, vfd: Vfd, n: isize) -> PyResult<Bound<'py, PyBytes>> {
     let max = usize::try_from(n).map_err(|_| args::os_error(py, Errno(libc::EINVAL)))?;
     loop {
@@ -83,8 +84,9 @@ pub fn fd_read<'py>(py: Python<'py>, vfd: Vfd, n: isize) -> PyResult<Bound<'py, 
     }
 }
 
-/// os.write(vfd, data): the number of bytes taken. Blocking: all of them.
+/// os.write(fd, data, /): the number of bytes taken. Blocking: all of them.
 #[pyfunction]
+#[pyo3(signature = (vfd, data, /))]
 pub fn fd_write(py: Python<'_>, vfd: Vfd, data: &Bound<'_, PyAny>) -> PyResult<usize> {
     let source = Source::new(data)?;
     let bytes = source.bytes();
@@ -106,14 +108,15 @@ pub fn fd_write(py: Python<'_>, vfd: Vfd, data: &Bound<'_, PyAny>) -> PyResult<u
     }
 }
 
-/// os.close(vfd)
+/// os.close(fd)
 #[pyfunction]
-pub fn fd_close(py: Python<'_>, vfd: Vfd) -> PyResult<()> {
-    Runtime::global().close(vfd).map_err(|e| args::os_error(py, e))
+pub fn fd_close(py: Python<'_>, fd: Vfd) -> PyResult<()> {
+    Runtime::global().close(fd).map_err(|e| args::os_error(py, e))
 }
 
-/// os.dup(vfd): another virtual descriptor of the same connection.
+/// os.dup(fd, /): another virtual descriptor of the same connection.
 #[pyfunction]
+#[pyo3(signature = (vfd, /))]
 pub fn fd_dup(py: Python<'_>, vfd: Vfd) -> PyResult<Vfd> {
     Runtime::global().dup(vfd).map_err(|e| args::os_error(py, e))
 }
@@ -187,17 +190,18 @@ fn move_file(vfd: Vfd, fd: RawFd, offset: i64, count: usize) -> Result<usize, Er
     Ok(moved)
 }
 
-/// os.sendfile(out_vfd, in_fd, offset, count): bytes moved, 0 at the end of the file.
+/// os.sendfile(out_fd, in_fd, offset, count): bytes moved, 0 at the end of the file.
 ///
 /// `offset` None reads at, and advances, the file's own position.
 #[pyfunction]
 pub fn fd_sendfile(
     py: Python<'_>,
-    vfd: Vfd,
+    out_fd: Vfd,
     in_fd: RawFd,
     offset: Option<i64>,
     count: usize,
 ) -> PyResult<usize> {
+    let vfd = out_fd;
     if !Runtime::global().is_open(vfd) {
         return Err(args::os_error(py, Errno(libc::EBADF)));
     }

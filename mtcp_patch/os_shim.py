@@ -1,0 +1,306 @@
+"""``os`` and ``fcntl`` on virtual descriptors.
+
+It owns the table of functions that take a descriptor, with what each does for a virtual one. A native dispatcher
+(``_native.fd_dispatch``) stands under each name: it hands every call for a kernel descriptor to the original,
+arguments untouched, and costs that call about 10 ns.
+
+Who calls it: ``patcher``, once. What never happens here: a virtual number reaching the kernel; a silent no-op, but for
+the inheritable flag, which the kernel would act on only at exec, where our descriptors do not survive.
+
+What cannot work raises an OSError that says so: ``pass_fds`` and SCM_RIGHTS (the connection lives in this process),
+``dup2`` onto or from a kernel descriptor, ``os.fdopen`` (use ``socket.makefile``). ``open(fd)`` and ``os.stat(fd)`` are
+not patched and give the kernel's EBADF.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .stack import _native
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from .patcher import Patcher
+
+TARGETS = ("os",)
+
+VFD_BASE: int = _native.VFD_BASE
+
+# Not exported by fcntl or termios on every Python.
+_FIONREAD = 0x541B
+_FIONBIO = 0x5421
+# Requests about interfaces and routes (SIOCGIFADDR …): any kernel socket answers them alike.
+_SIOC_INTERFACE = range(0x8910, 0x8A00)
+
+# Virtual descriptors set inheritable, by number. The kernel's default is "no" (PEP 446).
+_inheritable: set[int] = set()
+
+
+def _refusal(what: str, why: str) -> OSError:
+    return OSError(errno.EOPNOTSUPP, f"{what}: not possible with a user-level TCP descriptor (mtcp_patch): {why}")
+
+
+def _require_open(fd: int) -> None:
+    if not _native.fd_is_open(fd):
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+
+# --- os -------------------------------------------------------------------------------------------------------------
+
+
+def _close(fd: int) -> None:
+    _native.fd_close(fd)
+    _inheritable.discard(fd)
+
+
+def _dup(fd: int, /) -> int:
+    new: int = _native.fd_dup(fd)
+    _inheritable.discard(new)
+    return new
+
+
+def _dup2(fd: int, fd2: int, inheritable: bool = True) -> int:
+    if fd == fd2:
+        _require_open(fd)
+        return fd
+    raise _refusal("dup2", "the two kinds of descriptor cannot take each other's number")
+
+
+def _readv(fd: int, buffers: Sequence[Any], /) -> int:
+    views = [memoryview(buffer).cast("B") for buffer in buffers]
+    data: bytes = _native.fd_read(fd, sum(map(len, views)))
+    start = 0
+    for view in views:
+        part = data[start : start + len(view)]
+        view[: len(part)] = part
+        start += len(part)
+    return len(data)
+
+
+def _writev(fd: int, buffers: Sequence[Any], /) -> int:
+    written: int = _native.fd_write(fd, b"".join(buffers))
+    return written
+
+
+def _fstat(fd: int) -> os.stat_result:
+    import stat
+
+    _require_open(fd)
+    return os.stat_result((stat.S_IFSOCK | 0o777, fd, 8, 1, os.getuid(), os.getgid(), 0, 0, 0, 0))
+
+
+def _isatty(fd: int, /) -> bool:
+    return False
+
+
+def _set_inheritable(fd: int, inheritable: int, /) -> None:
+    _require_open(fd)
+    (_inheritable.add if inheritable else _inheritable.discard)(fd)
+
+
+def _get_inheritable(fd: int, /) -> bool:
+    _require_open(fd)
+    return fd in _inheritable
+
+
+def _fails(number: int) -> Callable[..., Any]:
+    """A function that answers as the kernel does for a socket: EBADF if closed, else ``number``."""
+
+    def fail(fd: int, *_args: Any, **_kwargs: Any) -> Any:
+        _require_open(fd)
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+_OS_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "read": _native.fd_read,
+    "write": _native.fd_write,
+    "readv": _readv,
+    "writev": _writev,
+    "close": _close,
+    "dup": _dup,
+    "fstat": _fstat,
+    "isatty": _isatty,
+    "ttyname": _fails(errno.ENOTTY),
+    "lseek": _fails(errno.ESPIPE),
+    "pread": _fails(errno.ESPIPE),
+    "pwrite": _fails(errno.ESPIPE),
+    "fsync": _fails(errno.EINVAL),
+    "ftruncate": _fails(errno.EINVAL),
+    "splice": _fails(errno.EINVAL),
+    "set_blocking": _native.fd_set_blocking,
+    "get_blocking": _native.fd_get_blocking,
+    "set_inheritable": _set_inheritable,
+    "get_inheritable": _get_inheritable,
+    "sendfile": _native.fd_sendfile,
+}
+
+
+def _patch_os(patcher: Patcher) -> None:
+    import posix  # os takes its functions from there, and pickle looks for them there
+
+    functions = [(name, virtual, "first") for name, virtual in _OS_FUNCTIONS.items()]
+    functions.append(("dup2", _dup2, "two"))
+    for name, virtual, looks in functions:
+        original = getattr(os, name, None)
+        if original is not None:
+            new = _native.fd_dispatch(original, virtual, looks)
+            patcher.replace(os, name, new)
+            if getattr(posix, name, None) is original:
+                patcher.replace(posix, name, new)
+    _patch_closerange(patcher)
+    _patch_fdopen(patcher)
+
+
+def _patch_closerange(patcher: Patcher) -> None:
+    real = os.closerange
+
+    @functools.wraps(real)
+    def closerange(fd_low: int, fd_high: int, /) -> None:
+        real(fd_low, fd_high)
+        if fd_high > VFD_BASE:
+            for fd in _native.open_descriptors():
+                if fd_low <= fd < fd_high:
+                    _close(fd)
+
+    patcher.replace(os, "closerange", closerange)
+
+
+def _patch_fdopen(patcher: Patcher) -> None:
+    real = os.fdopen
+
+    @functools.wraps(real)
+    def fdopen(fd: int, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(fd, int) and fd >= VFD_BASE:
+            raise _refusal("fdopen", "io reads the descriptor by itself; use socket.makefile()")
+        return real(fd, *args, **kwargs)
+
+    patcher.replace(os, "fdopen", fdopen)
+
+
+# --- fcntl ----------------------------------------------------------------------------------------------------------
+
+
+def _number_of(fd: Any) -> int:
+    number: int = fd if isinstance(fd, int) else fd.fileno()
+    return number
+
+
+def _fcntl(fd: Any, cmd: int, arg: Any = 0, /) -> Any:
+    import fcntl
+
+    number = _number_of(fd)
+    _require_open(number)
+    if cmd == fcntl.F_GETFL:
+        return os.O_RDWR | (0 if _native.fd_get_blocking(number) else os.O_NONBLOCK)
+    if cmd == fcntl.F_SETFL:
+        _native.fd_set_blocking(number, not arg & os.O_NONBLOCK)
+        return 0
+    if cmd == fcntl.F_GETFD:
+        return 0 if number in _inheritable else fcntl.FD_CLOEXEC
+    if cmd == fcntl.F_SETFD:
+        _set_inheritable(number, not arg & fcntl.FD_CLOEXEC)
+        return 0
+    if cmd in (fcntl.F_DUPFD, fcntl.F_DUPFD_CLOEXEC):
+        new = _dup(number)
+        _set_inheritable(new, cmd == fcntl.F_DUPFD)
+        return new
+    raise _refusal(f"fcntl command {cmd}", "only flags and duplicates exist there")
+
+
+def _ioctl(fd: Any, request: int, arg: Any = 0, mutate_flag: bool = True, /) -> Any:
+    number = _number_of(fd)
+    _require_open(number)
+    if request == _FIONREAD:
+        return _store_int(_native.fd_readable_bytes(number), arg, mutate_flag)
+    if request == _FIONBIO and not isinstance(arg, int):
+        (on,) = struct.unpack_from("i", arg)
+        _native.fd_set_blocking(number, not on)
+        return arg if isinstance(arg, bytes) else 0
+    if request in _SIOC_INTERFACE:
+        import fcntl
+        import socket
+
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+            return fcntl.ioctl(any_socket, request, arg, mutate_flag)
+    raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY))
+
+
+def _store_int(value: int, arg: Any, mutate: bool) -> Any:
+    """The answer of an ioctl whose argument is an ``int *``, in the form in which ``arg`` was given."""
+    if isinstance(arg, int):  # taken as an address, which the kernel cannot write to
+        raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
+    size = struct.calcsize("i")
+    view = memoryview(arg).cast("B")
+    if len(view) < size:
+        raise ValueError("ioctl argument is smaller than an int")
+    if view.readonly or not mutate:
+        return struct.pack("i", value) + bytes(view[size:])
+    view[:size] = struct.pack("i", value)
+    return 0
+
+
+def _patch_fcntl(patcher: Patcher, fcntl: ModuleType) -> None:
+    for name, virtual in (("fcntl", _fcntl), ("ioctl", _ioctl)):
+        patcher.replace(fcntl, name, _native.fd_dispatch(getattr(fcntl, name), virtual, "fileno"))
+
+
+# --- descriptors that would leave the process -------------------------------------------------------------------------
+
+
+def _first_virtual(numbers: Iterable[Any]) -> int | None:
+    return next((n for n in numbers if isinstance(n, int) and n >= VFD_BASE), None)
+
+
+def _patch_subprocess(patcher: Patcher, subprocess: ModuleType) -> None:
+    real = subprocess._fork_exec
+
+    @functools.wraps(real)
+    def _fork_exec(*args: Any) -> Any:
+        # (args, executable_list, close_fds, fds_to_keep, cwd, env, p2cread, p2cwrite, c2pread, c2pwrite, errread, …)
+        fd = _first_virtual((*args[3], *args[6:12]))
+        if fd is not None:
+            raise _refusal(f"descriptor {fd} to a child process", "the connection lives in this process")
+        return real(*args)
+
+    patcher.replace(subprocess, "_fork_exec", _fork_exec)
+
+
+def _patch_reduction(patcher: Patcher, reduction: ModuleType) -> None:
+    real = reduction.sendfds
+
+    @functools.wraps(real)
+    def sendfds(sock: Any, fds: Sequence[int]) -> None:
+        fd = _first_virtual(fds)
+        if fd is not None:
+            raise _refusal(f"descriptor {fd} to another process", "the connection lives in this process")
+        real(sock, fds)
+
+    patcher.replace(reduction, "sendfds", sendfds)
+
+
+def _patch_connection(patcher: Patcher, connection: ModuleType) -> None:
+    """``multiprocessing.connection`` copied os.read, write and close into its defaults when it was imported."""
+    target = connection.Connection
+    defaults: dict[str, Any] = {"_close": os.close, "_send": os.write, "_recv": os.read}
+    for name, function in defaults.items():
+        method = vars(target)[name]
+        if method.__defaults__ != (function,):
+            before, method.__defaults__ = method.__defaults__, (function,)
+            patcher.on_restore(functools.partial(setattr, method, "__defaults__", before))
+
+
+def patch(patcher: Patcher) -> None:
+    """Put a dispatcher under each function of ``os`` and ``fcntl`` that takes a descriptor."""
+    _patch_os(patcher)
+    patcher.when_imported("fcntl", functools.partial(_patch_fcntl, patcher))
+    patcher.when_imported("subprocess", functools.partial(_patch_subprocess, patcher))
+    patcher.when_imported("multiprocessing.reduction", functools.partial(_patch_reduction, patcher))
+    patcher.when_imported("multiprocessing.connection", functools.partial(_patch_connection, patcher))
