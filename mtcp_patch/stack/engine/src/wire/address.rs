@@ -47,3 +47,51 @@ fn is_unicast_v6(address: Ipv6Addr) -> bool {
     // A mapped address on the wire would pass for an IPv4 peer behind a dual-stack socket.
     !(address.is_multicast() || address.is_unspecified() || address.to_ipv4_mapped().is_some())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+    use crate::device::Medium;
+    use crate::wire::testing::strict;
+    use crate::wire::Drop;
+    use std::net::IpAddr;
+
+    fn verdict(src: &str, dst: &str, on_a_network: bool) -> Result<(), Drop> {
+        let mut caps = strict();
+        if on_a_network {
+            caps.medium = Medium::Ethernet;
+            caps.hw_addr = [2, 0, 0, 0, 0, 1];
+        }
+        check(src.parse::<IpAddr>().unwrap(), dst.parse::<IpAddr>().unwrap(), &caps)
+    }
+
+    #[test]
+    fn unicast_passes() {
+        for (src, dst) in
+            [("10.0.0.1", "192.0.2.7"), ("fd00::1", "2001:db8::2"), ("fe80::1", "fe80::2")]
+        {
+            assert_eq!(verdict(src, dst, true), Ok(()), "{src} {dst}");
+        }
+    }
+
+    #[test]
+    fn groups_and_nobody_are_refused_on_either_side() {
+        for bad in ["0.0.0.0", "0.1.2.3", "224.0.0.1", "255.255.255.255"] {
+            assert_eq!(verdict(bad, "10.0.0.1", false), Err(Drop::BadAddress), "{bad}");
+            assert_eq!(verdict("10.0.0.1", bad, false), Err(Drop::BadAddress), "{bad}");
+        }
+        for bad in ["::", "ff02::1", "::ffff:10.0.0.1"] {
+            assert_eq!(verdict(bad, "fd00::1", false), Err(Drop::BadAddress), "{bad}");
+            assert_eq!(verdict("fd00::1", bad, false), Err(Drop::BadAddress), "{bad}");
+        }
+        assert_eq!(verdict("10.0.0.1", "fd00::1", false), Err(Drop::BadAddress));
+    }
+
+    #[test]
+    fn loopback_addresses_stay_inside_the_host() {
+        for (src, dst) in [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("10.0.0.1", "127.0.0.1")] {
+            assert_eq!(verdict(src, dst, false), Ok(()));
+            assert_eq!(verdict(src, dst, true), Err(Drop::BadAddress));
+        }
+    }
+}

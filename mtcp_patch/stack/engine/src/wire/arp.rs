@@ -104,3 +104,70 @@ impl Packet {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Operation, Packet, FRAME_LEN};
+    use crate::wire::Drop;
+    use std::net::Ipv4Addr;
+
+    const OWN: [u8; 6] = [2, 0, 0, 0, 0, 1];
+    const PEER: [u8; 6] = [2, 0, 0, 0, 0, 2];
+
+    fn request() -> Packet {
+        Packet {
+            operation: Operation::Request,
+            sender_hw: PEER,
+            sender_ip: Ipv4Addr::new(10, 0, 0, 2),
+            target_hw: [0; 6],
+            target_ip: Ipv4Addr::new(10, 0, 0, 1),
+        }
+    }
+
+    #[test]
+    fn the_bytes_are_those_of_rfc_826() {
+        let mut out = [0; FRAME_LEN];
+        request().emit(&mut out);
+        let expected = b"\xff\xff\xff\xff\xff\xff\x02\0\0\0\0\x02\x08\x06\
+            \0\x01\x08\0\x06\x04\0\x01\x02\0\0\0\0\x02\x0a\0\0\x02\0\0\0\0\0\0\x0a\0\0\x01";
+        assert_eq!(&out, expected);
+        assert_eq!(Packet::parse(&out), Ok(request()));
+    }
+
+    #[test]
+    fn only_the_owner_answers_and_only_requests() {
+        let own_ip = Ipv4Addr::new(10, 0, 0, 1);
+        let reply = request().answer(OWN, own_ip).unwrap();
+        let mut out = [0; FRAME_LEN];
+        reply.emit(&mut out);
+        assert_eq!(out[..12], [PEER, OWN].concat());
+        assert_eq!(Packet::parse(&out), Ok(reply));
+        assert_eq!((reply.sender_ip, reply.target_ip), (own_ip, Ipv4Addr::new(10, 0, 0, 2)));
+        assert_eq!(reply.answer(PEER, reply.target_ip), None);
+        assert_eq!(request().answer(OWN, Ipv4Addr::new(10, 0, 0, 9)), None);
+    }
+
+    #[test]
+    fn what_is_no_arp_is_refused() {
+        let mut frame = [0; FRAME_LEN];
+        request().emit(&mut frame);
+        for len in 0..FRAME_LEN {
+            assert_eq!(Packet::parse(&frame[..len]), Err(Drop::Truncated));
+        }
+        // EtherType, hardware type, protocol type, both lengths, operation, sender's group bit.
+        for (at, value, reason) in [
+            (13, 0, Drop::NotIp),
+            (15, 6, Drop::NotIp),
+            (16, 9, Drop::NotIp),
+            (18, 8, Drop::NotIp),
+            (19, 16, Drop::NotIp),
+            (21, 3, Drop::NotIp),
+            (22, 0xff, Drop::BadAddress),
+            (28, 224, Drop::BadAddress),
+        ] {
+            let mut bad = frame;
+            bad[at] = value;
+            assert_eq!(Packet::parse(&bad), Err(reason), "byte {at}");
+        }
+    }
+}

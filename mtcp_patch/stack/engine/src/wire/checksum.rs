@@ -88,3 +88,65 @@ fn sum_blocks(mut bytes: &[u8]) -> (u64, &[u8]) {
     }
     (lanes.iter().sum(), bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Sum;
+    use crate::wire::testing::naive_checksum;
+    use std::vec;
+    use std::vec::Vec;
+
+    #[test]
+    fn the_example_of_rfc_1071() {
+        // RFC 1071 3: these bytes sum to ddf2.
+        let sum = Sum::default().bytes(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]);
+        assert_eq!(sum.folded(), 0xddf2);
+        assert_eq!(sum.finish(), !0xddf2);
+    }
+
+    #[test]
+    fn every_length_and_start_agrees_with_the_naive_sum() {
+        let bytes: Vec<u8> = (0..400_u32).map(|n| (n * 167 + 41) as u8).collect();
+        for start in 0..9 {
+            for end in start..bytes.len() {
+                let piece = &bytes[start..end];
+                let sum = Sum::default().bytes(piece);
+                assert_eq!(sum.finish(), naive_checksum(piece), "{start}..{end}");
+            }
+        }
+    }
+
+    #[test]
+    fn carries_are_not_lost() {
+        for len in [0, 1, 2, 31, 32, 33, 65_535, 1 << 20] {
+            let bytes = vec![0xff; len];
+            assert_eq!(Sum::default().bytes(&bytes).finish(), naive_checksum(&bytes), "{len}");
+        }
+    }
+
+    #[test]
+    fn pieces_of_even_length_add_up() {
+        let bytes: Vec<u8> = (0..99).collect();
+        for cut in (0..=98).step_by(2) {
+            let (left, right) = bytes.split_at(cut);
+            let sum = Sum::default().bytes(left).bytes(right);
+            assert_eq!(sum.finish(), naive_checksum(&bytes));
+        }
+        assert_eq!(Sum::default().word(0x1234).folded(), 0x1234);
+    }
+
+    #[test]
+    fn a_pseudo_header_counts_all_its_parts() {
+        let sum = Sum::default().pseudo_header(&[1, 2, 3, 4], 6, 0x1_0002);
+        assert_eq!(sum.folded(), 0x0102 + 0x0304 + 6 + 1 + 2);
+    }
+
+    #[test]
+    fn valid_means_the_field_makes_the_sum_all_ones() {
+        let mut bytes = [0x45, 0, 0, 40, 0, 0];
+        assert!(!Sum::default().bytes(&bytes).is_valid());
+        let check = Sum::default().bytes(&bytes).finish().to_be_bytes();
+        bytes[4..].copy_from_slice(&check);
+        assert!(Sum::default().bytes(&bytes).is_valid());
+    }
+}

@@ -44,3 +44,41 @@ pub(crate) fn emit(link: &Link, kind: u16, out: &mut [u8; HEADER_LEN]) {
     src.copy_from_slice(&link.src);
     ethertype.copy_from_slice(&kind.to_be_bytes());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{emit, parse, split, HEADER_LEN, TYPE_ARP, TYPE_IPV4, TYPE_IPV6};
+    use crate::wire::{Drop, Link};
+
+    const OWN: [u8; 6] = [2, 0, 0, 0, 0, 1];
+    const PEER: [u8; 6] = [2, 0, 0, 0, 0, 2];
+
+    fn header(dst: [u8; 6], kind: u16) -> [u8; HEADER_LEN] {
+        let mut out = [0; HEADER_LEN];
+        emit(&Link { src: PEER, dst }, kind, &mut out);
+        out
+    }
+
+    #[test]
+    fn what_is_emitted_splits() {
+        let frame = header(OWN, TYPE_IPV6);
+        assert_eq!(frame[..12], [OWN, PEER].concat());
+        assert_eq!(split(&frame), Ok((Link { src: PEER, dst: OWN }, TYPE_IPV6, &[][..])));
+    }
+
+    #[test]
+    fn the_type_decides() {
+        assert_eq!(parse(&header(OWN, TYPE_IPV4), &OWN).map(|(_, version, _)| version), Ok(4));
+        assert_eq!(parse(&header(OWN, TYPE_IPV6), &OWN).map(|(_, version, _)| version), Ok(6));
+        assert_eq!(parse(&header(OWN, TYPE_ARP), &OWN), Err(Drop::NotIp));
+        assert_eq!(parse(&header(OWN, TYPE_IPV4)[..13], &OWN), Err(Drop::Truncated));
+    }
+
+    #[test]
+    fn frames_for_others_are_refused_except_on_lo() {
+        assert_eq!(parse(&header(PEER, TYPE_IPV4), &OWN), Err(Drop::OtherHost));
+        assert_eq!(parse(&header([0xff; 6], TYPE_IPV4), &OWN), Err(Drop::LinkBroadcast));
+        assert_eq!(parse(&header([0x33; 6], TYPE_IPV6), &OWN), Err(Drop::LinkBroadcast));
+        assert!(parse(&header([0; 6], TYPE_IPV4), &[0; 6]).is_ok());
+    }
+}

@@ -136,3 +136,104 @@ fn embedded(
         seq: Seq(u32::from_be_bytes([q0, q1, q2, q3])),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{IcmpError, IcmpKind};
+    use crate::wire::testing::{fix_icmp, strict, tcp, v4, v6};
+    use crate::wire::{parse, Drop, Parsed, Seq};
+    use std::vec::Vec;
+
+    /// An error about `inner`, which this host sent.
+    fn error(is_v6: bool, kind: u8, code: u8, word: u32, inner: &[u8]) -> Vec<u8> {
+        let mut message = [&[kind, code, 0, 0][..], &word.to_be_bytes(), inner].concat();
+        fix_icmp(is_v6, &mut message);
+        if is_v6 {
+            v6(58, &message)
+        } else {
+            v4(1, &[], &message)
+        }
+    }
+
+    fn verdict(packet: &[u8]) -> Result<IcmpError, Drop> {
+        match parse(packet, &strict())? {
+            Parsed::Icmp(error) => Ok(error),
+            Parsed::Tcp(segment) => panic!("{segment:?}"),
+        }
+    }
+
+    #[test]
+    fn the_embedded_segment_is_named() {
+        let inner = v4(6, &[1, 1, 1, 0], &tcp(false, 0x10, &[], b"data"));
+        let got = verdict(&error(false, 3, 1, 0, &inner)).unwrap();
+        assert_eq!(got.local, "10.0.0.1:1000".parse().unwrap());
+        assert_eq!(got.remote, "10.0.0.2:2000".parse().unwrap());
+        assert_eq!((got.seq, got.kind), (Seq(1), IcmpKind::Unreachable { code: 1 }));
+        let inner = v6(6, &tcp(true, 0x10, &[], b"data"));
+        let got = verdict(&error(true, 1, 3, 0, &inner)).unwrap();
+        assert_eq!(got.local, "[fd00::1]:1000".parse().unwrap());
+        assert_eq!(got.remote, "[fd00::2]:2000".parse().unwrap());
+        assert_eq!((got.seq, got.kind), (Seq(1), IcmpKind::Unreachable { code: 3 }));
+    }
+
+    #[test]
+    fn eight_bytes_of_it_suffice() {
+        let inner = v4(6, &[], &tcp(false, 0x10, &[], b"data"));
+        assert!(verdict(&error(false, 3, 1, 0, &inner[..28])).is_ok());
+        assert_eq!(verdict(&error(false, 3, 1, 0, &inner[..27])), Err(Drop::Truncated));
+        let inner = v6(6, &tcp(true, 0x10, &[], b"data"));
+        assert!(verdict(&error(true, 1, 0, 0, &inner[..48])).is_ok());
+        assert_eq!(verdict(&error(true, 1, 0, 0, &inner[..47])), Err(Drop::Truncated));
+    }
+
+    #[test]
+    fn kinds_of_both_families() {
+        let v4_inner = v4(6, &[], &tcp(false, 0x10, &[], b""));
+        let v6_inner = v6(6, &tcp(true, 0x10, &[], b""));
+        let kind = |is_v6, kind, code, word| {
+            let inner = if is_v6 { &v6_inner } else { &v4_inner };
+            verdict(&error(is_v6, kind, code, word, inner)).map(|error| error.kind)
+        };
+        let mtu = 0xffff_0514;
+        assert_eq!(kind(false, 3, 4, mtu), Ok(IcmpKind::FragNeeded { mtu: 0x514 }));
+        assert_eq!(kind(true, 2, 0, 1280), Ok(IcmpKind::FragNeeded { mtu: 1280 }));
+        assert_eq!(kind(false, 11, 0, 0), Ok(IcmpKind::TimeExceeded { code: 0 }));
+        assert_eq!(kind(true, 3, 1, 0), Ok(IcmpKind::TimeExceeded { code: 1 }));
+        assert_eq!(kind(false, 12, 0, 0), Ok(IcmpKind::ParameterProblem { code: 0 }));
+        assert_eq!(kind(true, 4, 1, 0), Ok(IcmpKind::ParameterProblem { code: 1 }));
+        assert_eq!(kind(false, 4, 0, 0), Err(Drop::IcmpIgnored), "source quench");
+        assert_eq!(kind(false, 8, 0, 0), Err(Drop::IcmpIgnored), "echo request");
+        assert_eq!(kind(true, 135, 0, 0), Err(Drop::IcmpIgnored), "neighbour solicitation");
+    }
+
+    #[test]
+    fn hard_errors_are_those_of_rfc_1122() {
+        let inner = v4(6, &[], &tcp(false, 0x10, &[], b""));
+        let hard = |code| verdict(&error(false, 3, code, 0, &inner)).unwrap().is_hard();
+        assert!((0..16).filter(|code| hard(*code)).eq([2, 3]));
+        let inner = v6(6, &tcp(true, 0x10, &[], b""));
+        let hard = |code| verdict(&error(true, 1, code, 0, &inner)).unwrap().is_hard();
+        assert!((0..8).filter(|code| hard(*code)).eq([1, 4]));
+    }
+
+    #[test]
+    fn errors_about_others_and_forgeries_are_refused() {
+        let udp = v4(17, &[], b"12345678");
+        assert_eq!(verdict(&error(false, 3, 1, 0, &udp)), Err(Drop::IcmpIgnored));
+        let mut second = v4(6, &[], b"12345678");
+        second[7] = 1;
+        assert_eq!(verdict(&error(false, 3, 1, 0, &second)), Err(Drop::IcmpIgnored));
+        for is_v6 in [false, true] {
+            let inner = if is_v6 {
+                v6(6, &tcp(true, 0x10, &[], b""))
+            } else {
+                v4(6, &[], &tcp(false, 0x10, &[], b""))
+            };
+            let mut packet = error(is_v6, if is_v6 { 1 } else { 3 }, 1, 0, &inner);
+            *packet.last_mut().unwrap() ^= 1;
+            assert_eq!(verdict(&packet), Err(Drop::BadIcmpChecksum));
+        }
+        assert_eq!(verdict(&v4(1, &[], &[3, 1, 0])), Err(Drop::Truncated));
+        assert_eq!(verdict(&v6(1, &[3, 1, 0])), Err(Drop::NotTcp), "ICMP inside IPv6");
+    }
+}

@@ -146,3 +146,88 @@ pub(crate) fn emit(repr: &Repr, checksum: bool, out: &mut [u8; HEADER_LEN]) {
         out[11] = lo;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+    use crate::device::RxChecksum::{Trusted, Verify};
+    use crate::wire::testing::{fix_v4, v4};
+    use crate::wire::Drop;
+    use std::vec::Vec;
+
+    fn verdict(packet: &[u8]) -> Result<Vec<u8>, Drop> {
+        parse(packet, Verify).map(|ip| ip.payload.to_vec())
+    }
+
+    #[test]
+    fn padding_is_cut_and_truncation_seen() {
+        let mut packet = v4(6, &[], b"payload");
+        packet.extend([0; 30]);
+        assert_eq!(verdict(&packet), Ok(b"payload".to_vec()));
+        assert_eq!(verdict(&packet[..26]), Err(Drop::Truncated));
+        assert_eq!(verdict(&packet[..19]), Err(Drop::Truncated));
+    }
+
+    #[test]
+    fn lying_lengths_are_refused() {
+        for (byte, value, reason) in [
+            (0, 0x44, Drop::BadHeaderLength),
+            (0, 0x40, Drop::BadHeaderLength),
+            (0, 0x4f, Drop::BadTotalLength),
+            (0, 0x55, Drop::BadVersion),
+            (3, 19, Drop::BadTotalLength),
+            (3, 200, Drop::Truncated),
+        ] {
+            let mut packet = v4(6, &[], b"payload");
+            packet[byte] = value;
+            fix_v4(&mut packet);
+            assert_eq!(verdict(&packet), Err(reason), "byte {byte} = {value:#x}");
+        }
+    }
+
+    #[test]
+    fn the_checksum_is_verified_unless_trusted() {
+        let mut packet = v4(6, &[], b"payload");
+        packet[8] -= 1;
+        assert_eq!(verdict(&packet), Err(Drop::BadIpChecksum));
+        assert!(parse(&packet, Trusted).is_ok());
+    }
+
+    #[test]
+    fn options_are_skipped_and_source_routes_refused() {
+        for options in
+            [&[1, 1, 1, 0][..], &[7, 7, 4, 1, 2, 3, 4, 0], &[148, 4, 0, 0], &[1, 0, 131, 99]]
+        {
+            assert_eq!(verdict(&v4(6, options, b"x")), Ok(b"x".to_vec()), "{options:?}");
+        }
+        for options in [
+            &[131, 7, 4, 10, 0, 0, 1, 0][..],
+            &[1, 137, 3, 4],
+            &[7, 1, 0, 0],
+            &[7, 0, 0, 0],
+            &[7, 5, 0, 0],
+            &[1, 1, 1, 7],
+        ] {
+            assert_eq!(verdict(&v4(6, options, b"x")), Err(Drop::BadIpOptions), "{options:?}");
+        }
+    }
+
+    #[test]
+    fn any_fragment_is_refused() {
+        for (high, low) in [(0x20, 0), (0, 1), (0x1f, 0xff), (0x60, 0)] {
+            let mut packet = v4(6, &[], b"x");
+            packet[6] = high;
+            packet[7] = low;
+            fix_v4(&mut packet);
+            assert_eq!(verdict(&packet), Err(Drop::Fragment));
+        }
+    }
+
+    #[test]
+    fn ecn_bits_are_read() {
+        let mut packet = v4(6, &[], b"");
+        packet[1] = 0xb9;
+        fix_v4(&mut packet);
+        assert_eq!(parse(&packet, Verify).map(|ip| ip.ecn), Ok(1));
+    }
+}

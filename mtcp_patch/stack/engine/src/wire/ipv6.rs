@@ -147,3 +147,108 @@ pub(crate) fn emit(repr: &Repr, out: &mut [u8; HEADER_LEN]) {
     src.copy_from_slice(&repr.src.octets());
     dst.copy_from_slice(&repr.dst.octets());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+    use crate::wire::testing::v6;
+    use crate::wire::Drop;
+    use std::vec;
+    use std::vec::Vec;
+
+    fn verdict(packet: &[u8]) -> Result<(u8, Vec<u8>), Drop> {
+        parse(packet).map(|ip| (ip.protocol, ip.payload.to_vec()))
+    }
+
+    /// An extension header of eight bytes whose next header is `next`.
+    fn extension(next: u8, rest: [u8; 6]) -> Vec<u8> {
+        [&[next, 0][..], &rest].concat()
+    }
+
+    const PADN: [u8; 6] = [1, 4, 0, 0, 0, 0];
+
+    #[test]
+    fn padding_is_cut_and_truncation_seen() {
+        let mut packet = v6(6, b"payload");
+        packet.extend([0; 9]);
+        assert_eq!(verdict(&packet), Ok((6, b"payload".to_vec())));
+        assert_eq!(verdict(&packet[..46]), Err(Drop::Truncated));
+        assert_eq!(verdict(&packet[..39]), Err(Drop::Truncated));
+        packet[0] = 0x40;
+        assert_eq!(verdict(&packet), Err(Drop::BadVersion));
+    }
+
+    #[test]
+    fn extension_headers_are_skipped() {
+        let chain = [
+            extension(43, PADN),
+            extension(60, [4, 0, 0, 0, 0, 0]),
+            extension(6, [5, 2, 0, 0, 0, 0]),
+            b"tcp".to_vec(),
+        ]
+        .concat();
+        assert_eq!(verdict(&v6(0, &chain)), Ok((6, b"tcp".to_vec())));
+        let long = [&[6, 1, 1, 12][..], &[0; 12], b"tcp"].concat();
+        assert_eq!(verdict(&v6(60, &long)), Ok((6, b"tcp".to_vec())));
+    }
+
+    #[test]
+    fn what_they_order_is_obeyed() {
+        let discard = |first, rest| verdict(&v6(first, &[extension(6, rest), vec![0]].concat()));
+        // Unknown options with the high bits 01, 10 and 11; the jumbo payload option is 0xc2.
+        for option in [0x40, 0x80, 0xc2] {
+            assert_eq!(discard(0, [option, 4, 0, 0, 0, 0]), Err(Drop::BadExtension));
+            assert_eq!(discard(60, [option, 4, 0, 0, 0, 0]), Err(Drop::BadExtension));
+        }
+        assert_eq!(discard(43, [0, 1, 0, 0, 0, 0]), Err(Drop::BadExtension), "segments left");
+        assert_eq!(discard(60, [1, 5, 0, 0, 0, 0]), Err(Drop::BadExtension), "option overruns");
+        assert_eq!(discard(60, [0, 0, 0, 0, 0, 1]), Err(Drop::BadExtension), "no length");
+    }
+
+    #[test]
+    fn hop_by_hop_is_first_or_nowhere() {
+        let chain = [extension(0, PADN), extension(6, PADN)].concat();
+        assert_eq!(verdict(&v6(60, &chain)), Err(Drop::BadExtension));
+    }
+
+    #[test]
+    fn chains_end() {
+        let chain = |count: usize| {
+            let mut bytes = vec![extension(60, PADN); count - 1].concat();
+            bytes.extend(extension(6, PADN));
+            bytes
+        };
+        assert_eq!(verdict(&v6(60, &chain(8))), Ok((6, vec![])));
+        assert_eq!(verdict(&v6(60, &chain(9))), Err(Drop::BadExtension));
+        assert_eq!(verdict(&v6(60, &extension(6, PADN)[..7])), Err(Drop::Truncated));
+        assert_eq!(verdict(&v6(60, &[6, 1, 1, 4, 0, 0, 0, 0])), Err(Drop::Truncated));
+        assert_eq!(verdict(&v6(60, &[6])), Err(Drop::Truncated));
+    }
+
+    #[test]
+    fn fragments_are_refused_unless_atomic() {
+        let fragment = |offset: [u8; 2]| {
+            let header = [6, 0xff, offset[0], offset[1], 1, 2, 3, 4];
+            verdict(&v6(44, &[&header[..], b"tcp"].concat()))
+        };
+        assert_eq!(fragment([0, 0]), Ok((6, b"tcp".to_vec())));
+        assert_eq!(fragment([0, 6]), Ok((6, b"tcp".to_vec())), "reserved bits are ignored");
+        for offset in [[0, 1], [0, 8], [1, 0], [0xff, 0xf8]] {
+            assert_eq!(fragment(offset), Err(Drop::Fragment), "{offset:?}");
+        }
+    }
+
+    #[test]
+    fn other_protocols_are_named() {
+        assert_eq!(verdict(&v6(59, b"")), Ok((59, vec![])));
+        assert_eq!(verdict(&v6(50, b"esp")), Ok((50, b"esp".to_vec())));
+    }
+
+    #[test]
+    fn ecn_bits_are_read() {
+        let mut packet = v6(6, b"");
+        packet[0] = 0x6f;
+        packet[1] = 0x1c;
+        assert_eq!(parse(&packet).map(|ip| ip.ecn), Ok(1));
+    }
+}

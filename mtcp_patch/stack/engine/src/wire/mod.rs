@@ -30,6 +30,9 @@ pub use options::Options;
 pub use segment::{Flags, Link, Segment};
 pub use seq::Seq;
 
+#[cfg(test)]
+mod testing;
+
 use crate::device::{Caps, Medium};
 use core::net::IpAddr;
 

@@ -193,3 +193,101 @@ fn hardware_address(mut options: &[u8], wanted: u8) -> Result<Option<[u8; 6]>, D
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{multicast_hw, solicited_node, Kind, Message, ALL_NODES, FRAME_LEN};
+    use crate::wire::testing::naive_checksum;
+    use crate::wire::Drop;
+    use std::net::Ipv6Addr;
+
+    const OWN: [u8; 6] = [2, 0, 0, 0, 0, 1];
+    const PEER: [u8; 6] = [2, 0, 0, 0, 0, 2];
+
+    fn own_ip() -> Ipv6Addr {
+        "fe80::ff:fe00:1".parse().unwrap()
+    }
+
+    fn solicitation() -> Message {
+        Message {
+            kind: Kind::Solicitation,
+            src: "fe80::2".parse().unwrap(),
+            dst: solicited_node(own_ip()),
+            target: own_ip(),
+            hw: Some(PEER),
+        }
+    }
+
+    fn frame(message: &Message) -> [u8; FRAME_LEN] {
+        let mut out = [0; FRAME_LEN];
+        message.emit(PEER, multicast_hw(message.dst), &mut out);
+        out
+    }
+
+    /// Sets a byte and makes the checksum right again.
+    fn with(mut frame: [u8; FRAME_LEN], at: usize, value: u8) -> [u8; FRAME_LEN] {
+        frame[at] = value;
+        frame[56..58].fill(0);
+        let pseudo = [&frame[22..54], &[0, 0, 0, 32, 0, 0, 0, 58]].concat();
+        let check = naive_checksum(&[&pseudo, &frame[54..]].concat()).to_be_bytes();
+        frame[56..58].copy_from_slice(&check);
+        frame
+    }
+
+    #[test]
+    fn what_is_emitted_parses_and_is_answered() {
+        let question = solicitation();
+        assert_eq!(frame(&question)[..6], [0x33, 0x33, 0xff, 0, 0, 1]);
+        assert_eq!(Message::parse(&frame(&question)), Ok(question));
+        let answer = question.answer(OWN, own_ip()).unwrap();
+        assert_eq!(answer.dst, question.src);
+        assert_eq!(answer.kind, Kind::Advertisement { solicited: true, over: true });
+        assert_eq!(Message::parse(&frame(&answer)), Ok(answer));
+        assert_eq!(answer.hw, Some(OWN));
+        assert_eq!(question.answer(OWN, "fe80::9".parse().unwrap()), None);
+        assert_eq!(answer.answer(OWN, own_ip()), None);
+    }
+
+    #[test]
+    fn one_without_an_address_is_answered_by_way_of_all() {
+        let question = Message { src: Ipv6Addr::UNSPECIFIED, hw: None, ..solicitation() };
+        let answer = question.answer(OWN, own_ip()).unwrap();
+        assert_eq!(answer.dst, ALL_NODES);
+        assert_eq!(answer.kind, Kind::Advertisement { solicited: false, over: true });
+    }
+
+    #[test]
+    fn the_checks_of_rfc_4861() {
+        let good = frame(&solicitation());
+        assert_eq!(with(good, 0, good[0]), good, "the helper writes the same checksum");
+        for (at, value, reason) in [
+            (21, 254, Drop::IcmpIgnored), // hop limit
+            (55, 1, Drop::IcmpIgnored),   // code
+            (54, 133, Drop::IcmpIgnored), // router solicitation
+            (62, 0xff, Drop::BadAddress), // multicast target
+            (79, 0, Drop::BadExtension),  // option of length zero
+            (79, 2, Drop::Truncated),     // option overruns
+            (22, 0xff, Drop::BadAddress), // multicast source
+            (12, 8, Drop::NotIp),
+        ] {
+            assert_eq!(Message::parse(&with(good, at, value)), Err(reason), "byte {at}");
+        }
+        let mut bad = good;
+        bad[70] ^= 1;
+        assert_eq!(Message::parse(&bad), Err(Drop::BadIcmpChecksum));
+        for len in 0..FRAME_LEN {
+            assert_eq!(Message::parse(&good[..len]), Err(Drop::Truncated));
+        }
+        let anonymous = Message { src: Ipv6Addr::UNSPECIFIED, ..solicitation() };
+        assert_eq!(Message::parse(&frame(&anonymous)), Err(Drop::BadAddress), "it has an option");
+        let kind = Kind::Advertisement { solicited: true, over: false };
+        let to_all = Message { kind, dst: ALL_NODES, ..solicitation() };
+        assert_eq!(Message::parse(&frame(&to_all)), Err(Drop::BadAddress));
+    }
+
+    #[test]
+    fn options_of_other_types_are_skipped() {
+        let other = with(frame(&solicitation()), 78, 14);
+        assert_eq!(Message::parse(&other).map(|message| message.hw), Ok(None));
+    }
+}

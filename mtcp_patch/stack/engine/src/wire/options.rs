@@ -190,3 +190,90 @@ impl Writer<'_> {
         self.put(second.to_be_bytes());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Options, MAX_LEN};
+    use crate::wire::{Drop, Flags, Seq};
+    use std::vec;
+
+    fn parse(bytes: &[u8]) -> Result<Options, Drop> {
+        Options::parse(bytes, Flags::ACK)
+    }
+
+    #[test]
+    fn a_linux_syn_is_read() {
+        let bytes = [2, 4, 5, 180, 4, 2, 8, 10, 0, 0, 0, 9, 0, 0, 0, 0, 1, 3, 3, 7];
+        let expected = Options {
+            mss: Some(1460),
+            wscale: Some(7),
+            sack_permitted: true,
+            timestamps: Some((9, 0)),
+            ..Options::default()
+        };
+        assert_eq!(Options::parse(&bytes, Flags::SYN), Ok(expected));
+        let mut out = [0; 20];
+        assert_eq!(expected.len(), 20);
+        expected.emit(&mut out);
+        assert_eq!(out, bytes);
+    }
+
+    #[test]
+    fn options_of_a_syn_mean_nothing_elsewhere() {
+        let bytes = [2, 4, 5, 180, 4, 2, 1, 1, 1, 3, 3, 7];
+        assert_eq!(parse(&bytes), Ok(Options::default()));
+        let sack = [1, 1, 5, 10, 0, 0, 0, 1, 0, 0, 0, 2];
+        assert_eq!(Options::parse(&sack, Flags::SYN), Ok(Options::default()));
+        assert_eq!(parse(&sack).map(|options| options.sack[0]), Ok(Some((Seq(1), Seq(2)))));
+    }
+
+    #[test]
+    fn unknown_options_are_skipped_and_the_end_ends() {
+        assert_eq!(parse(&[254, 4, 1, 2, 30, 2, 0, 3]), Ok(Options::default()));
+        assert_eq!(parse(&[0, 99, 0, 0]), Ok(Options::default()), "anything may follow the end");
+        let after = [254, 3, 7, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0];
+        assert_eq!(parse(&after).map(|options| options.timestamps), Ok(Some((1, 2))));
+    }
+
+    #[test]
+    fn illegal_lengths_are_refused() {
+        for bytes in [
+            &[2, 0, 0, 0][..],
+            &[99, 0, 0, 0],
+            &[99, 1, 0, 0],
+            &[99, 5, 0, 0],
+            &[1, 1, 1, 99],
+            &[2, 3, 5, 1],
+            &[3, 4, 7, 7],
+            &[4, 3, 0, 0],
+            &[5, 2, 0, 0],
+            &[5, 6, 0, 0, 0, 0, 0, 0],
+            &[5, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            &[8, 6, 0, 0, 0, 0, 0, 0],
+            &[1, 1, 8, 11, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        ] {
+            assert_eq!(Options::parse(bytes, Flags::SYN), Err(Drop::BadOptions), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_shift_above_fourteen_is_fourteen() {
+        let wscale = Options::parse(&[1, 3, 3, 200], Flags::SYN).map(|options| options.wscale);
+        assert_eq!(wscale, Ok(Some(14)));
+    }
+
+    #[test]
+    fn only_the_blocks_that_fit_are_sent() {
+        let block = |number| Some((Seq(number), Seq(number + 1)));
+        let sack = [block(10), block(20), block(30), block(40)];
+        let plain = Options { sack, ..Options::default() };
+        let stamped = Options { timestamps: Some((1, 2)), ..plain };
+        assert_eq!((plain.len(), stamped.len()), (36, 40));
+        let mut out = vec![0; stamped.len()];
+        stamped.emit(&mut out);
+        let sack = [block(10), block(20), block(30), None];
+        assert_eq!(parse(&out), Ok(Options { sack, ..stamped }));
+        let everything = Options { mss: Some(1), wscale: Some(1), sack_permitted: true, ..stamped };
+        assert!(everything.len() <= MAX_LEN);
+    }
+}

@@ -89,3 +89,68 @@ pub(crate) fn emit(repr: &Repr, out: &mut [u8; HEADER_LEN]) {
         0,
     ];
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::device::{Caps, RxChecksum};
+    use crate::wire::testing::{naive_checksum, pseudo_header, strict, tcp, v4, v6};
+    use crate::wire::{parse, Drop, Flags, Parsed, Segment, Seq};
+
+    fn verdict<'a>(packet: &'a [u8], caps: &Caps) -> Result<Segment<'a>, Drop> {
+        match parse(packet, caps)? {
+            Parsed::Tcp(segment) => Ok(segment),
+            Parsed::Icmp(error) => panic!("{error:?}"),
+        }
+    }
+
+    #[test]
+    fn every_field_is_read() {
+        let packet = v4(6, &[], &tcp(false, 0x1b, &[1, 1, 1, 0], b"data"));
+        let segment = verdict(&packet, &strict()).unwrap();
+        assert_eq!(segment.src, "10.0.0.1:1000".parse().unwrap());
+        assert_eq!(segment.dst, "10.0.0.2:2000".parse().unwrap());
+        assert_eq!((segment.seq, segment.ack, segment.wnd), (Seq(1), Seq(2), 3));
+        assert_eq!(segment.flags, Flags::FIN | Flags::SYN | Flags::PSH | Flags::ACK);
+        assert_eq!((segment.payload, segment.len()), (&b"data"[..], 6));
+        let packet = v6(6, &tcp(true, 0x10, &[], b""));
+        let segment = verdict(&packet, &strict()).unwrap();
+        assert_eq!(segment.src, "[fd00::1]:1000".parse().unwrap());
+        assert_eq!(segment.dst, "[fd00::2]:2000".parse().unwrap());
+    }
+
+    #[test]
+    fn lying_offsets_are_refused() {
+        for (offset, reason) in [
+            (0, Drop::BadTcpOffset),
+            (4, Drop::BadTcpOffset),
+            (15, Drop::BadTcpOffset),
+            (6, Drop::BadTcpChecksum),
+        ] {
+            let mut segment = tcp(false, 0x10, &[], b"data");
+            segment[12] = offset << 4;
+            assert_eq!(verdict(&v4(6, &[], &segment), &strict()), Err(reason), "{offset}");
+        }
+        let segment = tcp(false, 0x10, &[], b"");
+        assert_eq!(verdict(&v4(6, &[], &segment[..19]), &strict()), Err(Drop::Truncated));
+    }
+
+    #[test]
+    fn partial_checksums_are_taken_where_they_are_expected_and_nothing_else_is() {
+        for is_v6 in [false, true] {
+            let whole = tcp(is_v6, 0x10, &[], b"odd");
+            let right = u16::from_be_bytes([whole[16], whole[17]]);
+            let partial = !naive_checksum(&pseudo_header(is_v6, 6, whole.len()));
+            for field in 0..=u16::MAX {
+                let mut segment = whole.clone();
+                segment[16..18].copy_from_slice(&field.to_be_bytes());
+                let packet = if is_v6 { v6(6, &segment) } else { v4(6, &[], &segment) };
+                let accepted =
+                    |rx_checksum| verdict(&packet, &Caps { rx_checksum, ..strict() }).is_ok();
+                assert_eq!(accepted(RxChecksum::Verify), field == right, "{field:#x}");
+                let either = field == right || field == partial;
+                assert_eq!(accepted(RxChecksum::AcceptPartial), either, "{field:#x}");
+                assert!(accepted(RxChecksum::Trusted));
+            }
+        }
+    }
+}
