@@ -6,7 +6,6 @@ import argparse
 import contextlib
 
 from gevent.pywsgi import WSGIServer
-
 from wsgiref_app import application
 
 
