@@ -1,0 +1,44 @@
+# Every verb of a developer's day. Each sets up what it needs (in .venv and target/) and says what it does.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-rust test-python lint sim build clean
+
+PY := .venv/bin/python
+SEED ?= 1
+
+help: ## what there is
+	@echo 'make VERB, one of:'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1 \2/p' Makefile | awk '{ printf "  %-12s", $$1; $$1 = ""; print $$0 }'
+
+demo: ## build, then serve a page from the user-level stack to stock curl, and show who held the connection
+	@scripts/setup tools curl iproute2
+	@scripts/setup build
+	@$(PY) scripts/demo.py
+
+build: ## the virtual environment and the package in it, built for release
+	@scripts/setup build
+
+test: test-rust test-python ## everything: Rust and Python
+
+test-rust: ## cargo test for the whole workspace
+	@scripts/setup python
+	@echo '== cargo test'
+	@PYO3_PYTHON="$$PWD/$(PY)" cargo test --workspace
+
+test-python: ## pytest on a release build (ARGS= for pytest)
+	@scripts/setup tools curl iproute2 wrk netcat-openbsd ethtool || echo '== the tests that need these are skipped'
+	@scripts/setup test
+	@echo '== pytest'
+	@$(PY) -m pytest $(ARGS)
+
+lint: ## rustfmt, clippy, ruff, mypy --strict
+	@scripts/setup python
+	@echo '== cargo fmt --check'; cargo fmt --all --check
+	@echo '== cargo clippy'; PYO3_PYTHON="$$PWD/$(PY)" cargo clippy --workspace --all-targets -- -D warnings
+	@echo '== ruff'; $(PY) -m ruff check . && $(PY) -m ruff format --check .
+	@echo '== mypy --strict'; $(PY) -m mypy
+
+clean: ## remove what the verbs made: .venv, target, the built module, caches
+	rm -rf .venv target .pytest_cache .mypy_cache .ruff_cache mtcp_patch/stack/_native*.so
