@@ -1,4 +1,7 @@
 //! The host side of the stack: devices, threads, waiting and descriptors. It knows no Python.
 
+pub mod addrs;
 pub mod errno;
 pub mod runtime;
+pub mod sysctl;
+pub mod xdp;

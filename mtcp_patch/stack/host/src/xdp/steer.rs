@@ -1,0 +1,314 @@
+//! Which frames come to us: the XDP program and its two maps.
+//!
+//! Owned by `XdpDevice`. The program looks up the *destination* address and port of every TCP
+//! segment, exact address first, then the wildcard of its family; a hit goes to the AF_XDP socket
+//! of the queue it came by, everything else goes on to the kernel untouched. So do:
+//! fragments (only the first has ports), IPv6 with more than four extension headers or with ones
+//! other than hop-by-hop, routing and destination options, VLAN-tagged frames, and ICMP errors:
+//! those about our segments reach the kernel, which finds no socket for them and counts them.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+
+use super::asm::{
+    Alu, AsmError, Assembler, Cond, Insn, Label, Size, FP, R0, R1, R2, R3, R4, R5, R6, R8,
+};
+use super::bpf::{self, Map};
+
+/// Most addresses and ports that one device steers at once (each costs ~100 bytes of kernel
+/// memory while it is there).
+pub const MAX_STEERED: u32 = 65_536;
+
+/// Most IPv6 extension headers that the program steps over.
+const MAX_EXTENSIONS: usize = 4;
+
+const HELPER_MAP_LOOKUP: i32 = 1;
+const HELPER_REDIRECT_MAP: i32 = 51;
+const XDP_PASS: i32 = 2;
+
+// struct xdp_md
+const MD_DATA: i16 = 0;
+const MD_DATA_END: i16 = 4;
+const MD_RX_QUEUE: i16 = 16;
+
+/// What the hash map is keyed by: 16 bytes of address (IPv4 mapped), the port in network byte
+/// order, and the family, so that a frame of IPv6 with a mapped address cannot pass for IPv4.
+pub type Key = [u8; 20];
+
+const FAMILY_V4: u16 = 4;
+const FAMILY_V6: u16 = 6;
+
+/// The map key of a local address; an unspecified one gives the wildcard of its family.
+pub fn key(local: SocketAddr) -> Key {
+    let (address, family) = match local.ip() {
+        IpAddr::V4(v4) => (v4.to_ipv6_mapped(), FAMILY_V4),
+        IpAddr::V6(v6) => (v6, FAMILY_V6),
+    };
+    let mut key = [0; 20];
+    let tail = local.port().to_be_bytes().into_iter().chain(family.to_ne_bytes());
+    for (to, from) in key.iter_mut().zip(address.octets().into_iter().chain(tail)) {
+        *to = from;
+    }
+    key
+}
+
+// The key on the program's stack.
+const KEY: i16 = -24;
+const KEY_MIDDLE: i16 = KEY + 8; // 0 for IPv6 wildcards, 00 00 ff ff for IPv4
+const KEY_LAST: i16 = KEY + 12; // the IPv4 address
+const KEY_PORT: i16 = KEY + 16;
+const KEY_FAMILY: i16 = KEY + 18;
+
+/// A 16-bit constant as a load of two network-order bytes sees it.
+fn net16(value: u16) -> i32 {
+    i32::from(value.to_be())
+}
+
+/// The program; `owned` and `sockets` are descriptors of the two maps.
+fn program(owned: i32, sockets: i32) -> Result<Vec<Insn>, AsmError> {
+    let mut a = Assembler::new();
+    let (pass, v6, tcp, hit) = (a.label(), a.label(), a.label(), a.label());
+    // r6 context · r2 cursor in the frame · r3 its end · r8 third word of the wildcard address
+    a.mov(R6, R1);
+    a.load(Size::Word, R2, R6, MD_DATA);
+    a.load(Size::Word, R3, R6, MD_DATA_END);
+    require(&mut a, 14, pass);
+    a.load(Size::Half, R5, R2, 12);
+    a.jump_if(Cond::Eq, R5, net16(0x86dd), v6);
+    a.jump_if(Cond::Ne, R5, net16(0x0800), pass);
+    ipv4(&mut a, pass);
+    a.jump(tcp);
+    a.place(v6);
+    ipv6(&mut a, pass, tcp);
+    a.place(tcp);
+    require(&mut a, 4, pass); // source and destination port
+    a.load(Size::Half, R5, R2, 2);
+    a.store(Size::Half, FP, KEY_PORT, R5);
+    lookup(&mut a, owned);
+    a.jump_if(Cond::Ne, R0, 0, hit);
+    a.store(Size::Double, FP, KEY, 0);
+    a.store(Size::Word, FP, KEY_MIDDLE, R8);
+    a.store(Size::Word, FP, KEY_LAST, 0);
+    lookup(&mut a, owned);
+    a.jump_if(Cond::Eq, R0, 0, pass);
+    a.place(hit);
+    a.load_map(R1, sockets);
+    a.load(Size::Word, R2, R6, MD_RX_QUEUE);
+    a.mov(R3, XDP_PASS); // the verdict when the queue has no socket
+    a.call(HELPER_REDIRECT_MAP);
+    a.exit();
+    a.place(pass);
+    a.mov(R0, XDP_PASS);
+    a.exit();
+    a.finish()
+}
+
+/// Passes the frame on unless `bytes` more bytes stand at the cursor (clobbers r4).
+fn require(a: &mut Assembler, bytes: i32, pass: Label) {
+    a.mov(R4, R2);
+    a.alu(Alu::Add, R4, bytes);
+    a.jump_if(Cond::Gt, R4, R3, pass);
+}
+
+fn lookup(a: &mut Assembler, map: i32) {
+    a.load_map(R1, map);
+    a.mov(R2, FP);
+    a.alu(Alu::Add, R2, i32::from(KEY));
+    a.call(HELPER_MAP_LOOKUP);
+}
+
+/// From the Ethernet header to the TCP header of an unfragmented IPv4 packet; key and r8 filled.
+fn ipv4(a: &mut Assembler, pass: Label) {
+    let mapped = i32::from_ne_bytes([0, 0, 0xff, 0xff]);
+    require(a, 14 + 20, pass);
+    a.load(Size::Byte, R5, R2, 14);
+    a.mov(R0, R5);
+    a.alu(Alu::Rsh, R0, 4);
+    a.jump_if(Cond::Ne, R0, 4, pass);
+    a.load(Size::Byte, R0, R2, 14 + 9);
+    a.jump_if(Cond::Ne, R0, libc::IPPROTO_TCP, pass);
+    a.load(Size::Half, R0, R2, 14 + 6);
+    a.alu(Alu::And, R0, net16(0x3fff)); // more fragments, or not the first one
+    a.jump_if(Cond::Ne, R0, 0, pass);
+    a.load(Size::Word, R0, R2, 14 + 16);
+    a.store(Size::Double, FP, KEY, 0);
+    a.mov(R8, mapped);
+    a.store(Size::Word, FP, KEY_MIDDLE, R8);
+    a.store(Size::Word, FP, KEY_LAST, R0);
+    a.store(Size::Half, FP, KEY_FAMILY, i32::from(FAMILY_V4));
+    a.alu(Alu::And, R5, 15);
+    a.alu(Alu::Lsh, R5, 2); // header length, at most 60
+    a.jump_if(Cond::Lt, R5, 20, pass);
+    a.alu(Alu::Add, R2, 14);
+    a.alu(Alu::Add, R2, R5);
+}
+
+/// From the Ethernet header over at most four extension headers to the TCP header of an IPv6
+/// packet, then to `tcp`; key and r8 filled.
+fn ipv6(a: &mut Assembler, pass: Label, tcp: Label) {
+    require(a, 14 + 40, pass);
+    a.load(Size::Byte, R5, R2, 14);
+    a.alu(Alu::Rsh, R5, 4);
+    a.jump_if(Cond::Ne, R5, 6, pass);
+    a.load(Size::Byte, R0, R2, 14 + 6);
+    for word in 0..4 {
+        a.load(Size::Word, R5, R2, 14 + 24 + word * 4);
+        a.store(Size::Word, FP, KEY + word * 4, R5);
+    }
+    a.mov(R8, 0);
+    a.store(Size::Half, FP, KEY_FAMILY, i32::from(FAMILY_V6));
+    a.alu(Alu::Add, R2, 14 + 40);
+    for _ in 0..MAX_EXTENSIONS {
+        let extension = a.label();
+        a.jump_if(Cond::Eq, R0, libc::IPPROTO_TCP, tcp);
+        for kind in [libc::IPPROTO_HOPOPTS, libc::IPPROTO_ROUTING] {
+            a.jump_if(Cond::Eq, R0, kind, extension);
+        }
+        a.jump_if(Cond::Ne, R0, libc::IPPROTO_DSTOPTS, pass);
+        a.place(extension);
+        require(a, 8, pass);
+        a.load(Size::Byte, R0, R2, 0);
+        a.load(Size::Byte, R5, R2, 1); // units of 8 bytes, not counting the first
+        a.alu(Alu::Add, R5, 1);
+        a.alu(Alu::Lsh, R5, 3);
+        a.alu(Alu::Add, R2, R5);
+    }
+    a.jump_if(Cond::Ne, R0, libc::IPPROTO_TCP, pass);
+}
+
+/// The loaded program with its maps, and who asked for which key.
+pub struct Steering {
+    owned: Map,
+    sockets: Map,
+    program: OwnedFd,
+    frags: bool,
+    /// How many times each key was asked for: several listeners may share one (SO_REUSEPORT).
+    users: HashMap<Key, u32>,
+    /// What a wildcard became on an interface other than `lo`.
+    expanded: HashMap<SocketAddr, Vec<Vec<SocketAddr>>>,
+}
+
+impl Steering {
+    /// Makes the maps and loads the program for an interface of `queues` receive queues.
+    /// A kernel that knows no multi-buffer XDP (before 5.18) gets the program without that flag.
+    pub fn load(queues: u32) -> io::Result<Self> {
+        let owned = Map::create(
+            bpf::MAP_HASH,
+            size_of::<Key>(),
+            4,
+            MAX_STEERED,
+            bpf::NO_PREALLOC,
+            "mtcp_owned",
+        )?;
+        let sockets = Map::create(bpf::MAP_XSK, 4, 4, queues, 0, "mtcp_sockets")?;
+        let insns = program(owned.raw_fd(), sockets.raw_fd()).map_err(io::Error::other)?;
+        let (program, frags) = match bpf::load_xdp(&insns, bpf::PROG_XDP_HAS_FRAGS, "mtcp_steer") {
+            Ok(fd) => (fd, true),
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied && e.raw_os_error().is_some() => {
+                return Err(e)
+            }
+            Err(_) => (bpf::load_xdp(&insns, 0, "mtcp_steer")?, false),
+        };
+        Ok(Self { owned, sockets, program, frags, users: HashMap::new(), expanded: HashMap::new() })
+    }
+
+    /// Whether the program may see frames of several buffers.
+    pub fn has_frags(&self) -> bool {
+        self.frags
+    }
+
+    /// Sends what queue `queue` redirects to the socket `fd`.
+    pub fn set_socket(&self, queue: u32, fd: i32) -> io::Result<()> {
+        self.sockets.set(&queue.to_ne_bytes(), &fd.to_ne_bytes())
+    }
+
+    /// Attaches the program; it leaves with the descriptor.
+    pub fn attach(&self, ifindex: u32, mode: u32) -> io::Result<OwnedFd> {
+        bpf::attach_xdp(self.program.as_fd(), ifindex, mode)
+    }
+
+    /// Starts or stops steering one address and port, counted.
+    pub fn steer(&mut self, local: SocketAddr, on: bool) -> io::Result<()> {
+        let key = key(local);
+        let users = self.users.get(&key).copied().unwrap_or(0);
+        match (on, users) {
+            (true, 0) => {
+                self.owned.set(&key, &1u32.to_ne_bytes())?;
+                self.users.insert(key, 1);
+            }
+            (true, n) => {
+                self.users.insert(key, n.saturating_add(1));
+            }
+            (false, 0) => return Err(io::Error::from_raw_os_error(libc::ENOENT)),
+            (false, 1) => {
+                self.owned.remove(&key)?;
+                self.users.remove(&key);
+            }
+            (false, n) => {
+                self.users.insert(key, n - 1);
+            }
+        }
+        Ok(())
+    }
+
+    /// The same for a wildcard that must not catch forwarded traffic: each of `addresses` of its
+    /// family is steered, and stopping stops what starting had started.
+    pub fn steer_expanded(
+        &mut self,
+        wildcard: SocketAddr,
+        on: bool,
+        addresses: impl Iterator<Item = IpAddr>,
+    ) -> io::Result<()> {
+        if !on {
+            let list = self.expanded.get_mut(&wildcard).and_then(Vec::pop);
+            let list = list.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))?;
+            return list.into_iter().try_for_each(|local| self.steer(local, false));
+        }
+        let mut done = Vec::new();
+        let mut failed = None;
+        for address in addresses.filter(|a| a.is_ipv4() == wildcard.is_ipv4()) {
+            let local = SocketAddr::new(address, wildcard.port());
+            match self.steer(local, true) {
+                Ok(()) => done.push(local),
+                Err(e) => {
+                    failed = Some(e);
+                    break;
+                }
+            }
+        }
+        if let Some(e) = failed {
+            // The first error is the one to report; undoing can only fail for the same reason.
+            let undone: io::Result<()> = done.into_iter().try_for_each(|l| self.steer(l, false));
+            return undone.and(Err(e));
+        }
+        self.expanded.entry(wildcard).or_default().push(done);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_tell_families_and_wildcards_apart() {
+        let v4 = key("127.0.0.1:80".parse().unwrap());
+        assert_eq!(&v4[..18], [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 127, 0, 0, 1, 0, 80]);
+        let mapped = key("[::ffff:127.0.0.1]:80".parse().unwrap());
+        assert_eq!(v4[..18], mapped[..18]);
+        assert_ne!(v4, mapped);
+        let any4 = key("0.0.0.0:80".parse().unwrap());
+        let any6 = key("[::]:80".parse().unwrap());
+        assert_eq!(any4[..18], [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 0, 0, 0, 0, 0, 80]);
+        assert_eq!(any6[..18], [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 80]);
+    }
+
+    #[test]
+    fn the_program_is_finite_and_small() {
+        let p = program(3, 4).unwrap();
+        assert!(p.len() < 200, "{} instructions", p.len());
+        assert!(p.iter().all(|i| i.code & 7 != 5 || i.off >= 0));
+    }
+}
