@@ -2,6 +2,8 @@
 
 pub mod addrs;
 pub mod errno;
+mod netlink;
+pub mod route;
 pub mod runtime;
 pub mod sysctl;
 pub mod xdp;
