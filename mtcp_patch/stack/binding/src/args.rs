@@ -4,6 +4,7 @@
 //! Called by `epoll`, `poll`, `select`, `watcher` and `fdfuncs`, with the GIL held. Nothing here
 //! touches the runtime. The texts are CPython's own: programs and its test suite compare them.
 
+use crate::gil;
 use mtcp_host::errno::Errno;
 use pyo3::exceptions::{PyOSError, PyOverflowError, PyTypeError, PyValueError};
 use pyo3::ffi;
@@ -46,6 +47,15 @@ pub fn millis_until(deadline: Option<Instant>) -> i32 {
     let Some(end) = deadline else { return -1 };
     let left = end.saturating_duration_since(Instant::now());
     i32::try_from(left.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX)
+}
+
+/// Runs `f`, which may sleep, without the GIL.
+///
+/// Not `Python::detach`: under Python before 3.14 a daemon thread that sleeps there when the
+/// interpreter ends would unwind through it and abort the process (see `gil`).
+pub fn without_gil<T: Send>(_py: Python<'_>, f: impl FnOnce() -> T + Send) -> T {
+    // SAFETY: `_py` proves that the GIL is held, and what is `Send` holds no Python object.
+    unsafe { gil::released(f) }
 }
 
 /// The `OSError` (of the right subclass) that CPython raises for a failed system call.

@@ -177,7 +177,7 @@ impl Epoll {
         let deadline = timeout.deadline();
         loop {
             let ms = if timeout == Timeout::Zero { 0 } else { args::millis_until(deadline) };
-            match py.detach(|| wait(epfd, max, ms, buffer)) {
+            match args::without_gil(py, || wait(epfd, max, ms, buffer)) {
                 Err(Errno(libc::EINTR)) => py.check_signals()?,
                 Err(e) => return Err(args::os_error(py, e)),
                 Ok(()) => return Ok(()),
@@ -251,7 +251,8 @@ impl Epoll {
         }
         let deadline = timeout.deadline();
         loop {
-            let outcome = py.detach(|| runtime.watcher_wait(watcher, max, watched, deadline));
+            let outcome =
+                args::without_gil(py, || runtime.watcher_wait(watcher, max, watched, deadline));
             let outcome = match outcome {
                 Ok(outcome) => outcome,
                 Err(Errno(libc::EINTR)) => {

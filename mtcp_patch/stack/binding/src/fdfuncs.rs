@@ -216,7 +216,7 @@ pub fn fd_sendfile(
         return Err(args::os_error(py, if spipe { Errno(libc::EINVAL) } else { failed }));
     }
     loop {
-        match py.detach(|| move_file(vfd, in_fd, start, count)) {
+        match args::without_gil(py, || move_file(vfd, in_fd, start, count)) {
             Ok(moved) => {
                 if offset.is_none() {
                     // SAFETY: no pointers. It was seekable a moment ago.

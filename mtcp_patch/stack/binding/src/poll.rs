@@ -113,7 +113,7 @@ pub fn wait_for(py: Python<'_>, fds: &mut [PollFd], timeout: Timeout) -> PyResul
     }
     let deadline = timeout.deadline();
     loop {
-        match py.detach(|| runtime.poll_wait(fds, deadline)) {
+        match args::without_gil(py, || runtime.poll_wait(fds, deadline)) {
             Err(Errno(libc::EINTR)) => py.check_signals()?,
             Err(e) => return Err(args::os_error(py, e)),
             Ok(0) if deadline.is_none_or(|end| Instant::now() < end) => {}
@@ -127,7 +127,7 @@ fn wait_for_kernel(py: Python<'_>, fds: &mut [PollFd], timeout: Timeout) -> PyRe
     let deadline = timeout.deadline();
     loop {
         let ms = if timeout == Timeout::Zero { 0 } else { args::millis_until(deadline) };
-        match py.detach(|| poll_kernel(fds, ms)) {
+        match args::without_gil(py, || poll_kernel(fds, ms)) {
             Err(Errno(libc::EINTR)) => py.check_signals()?,
             Err(e) => return Err(args::os_error(py, e)),
             Ok(n) => return Ok(n),

@@ -121,7 +121,7 @@ fn select_kernel(
     let mut sets: [libc::fd_set; 3] = unsafe { std::mem::zeroed() };
     let deadline = timeout.deadline();
     loop {
-        match py.detach(|| select_once(views, &mut sets, timeout, deadline)) {
+        match args::without_gil(py, || select_once(views, &mut sets, timeout, deadline)) {
             Ok(()) => break,
             Err(Errno(libc::EINTR)) => py.check_signals()?,
             Err(e) => return Err(args::os_error(py, e)),
