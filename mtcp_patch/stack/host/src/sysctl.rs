@@ -163,11 +163,11 @@ fn restore_here(values: &[(String, String)]) -> io::Result<Vec<String>> {
 
 /// A descriptor of the network namespace with this inode, if anything still shows it.
 fn find_namespace(namespace: u64) -> Option<File> {
-    let named = fs::read_dir("/run/netns").into_iter().flatten().flatten().map(|e| e.path());
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let used = processes.map(|e| e.path().join("ns/net"));
+    let list = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten().map(|e| e.path());
+    let named = list(Path::new("/run/netns"));
+    let threads = list(Path::new("/proc")).flat_map(|process| list(&process.join("task")));
     named
-        .chain(used)
+        .chain(threads.map(|thread| thread.join("ns/net")))
         .find(|path| fs::metadata(path).is_ok_and(|m| m.ino() == namespace))
         .and_then(|path| File::open(path).ok())
 }
@@ -393,5 +393,103 @@ mod tests {
         fs::remove_dir_all(&directory).unwrap();
         assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
         assert_eq!(allowed.unwrap(), Vec::<String>::new());
+    }
+
+    /// Runs `body` with a journal of its own, in a thread with a network namespace of its own.
+    fn with_journal(test: &str, body: impl FnOnce(Journal) + Send + 'static) {
+        // SAFETY: geteuid has no preconditions.
+        if unsafe { libc::geteuid() } != 0 {
+            eprintln!("SKIPPED {test}: needs root (network namespaces, sysctls)");
+            return;
+        }
+        let directory = std::env::temp_dir().join(format!("mtcp-{test}-{}", std::process::id()));
+        let journal = Journal::at(&directory);
+        let worker = std::thread::spawn(move || {
+            // SAFETY: affects only this thread.
+            assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNET) }, 0);
+            body(journal);
+        });
+        let result = worker.join();
+        fs::remove_dir_all(&directory).unwrap();
+        result.unwrap();
+    }
+
+    fn values() -> [String; 2] {
+        NEEDED.map(|name| read_value(&format!("net/ipv4/conf/lo/{name}")).unwrap())
+    }
+
+    #[test]
+    fn the_last_one_out_restores() {
+        with_journal("the_last_one_out_restores", |journal| {
+            write_value("net/ipv4/conf/lo/route_localnet", "1").unwrap();
+            assert_eq!(values(), ["0", "1"]);
+            let first = journal.clone().apply("lo").unwrap();
+            let second = journal.clone().apply("lo").unwrap();
+            assert_eq!(values(), ["1", "1"]);
+            drop(first);
+            assert_eq!(values(), ["1", "1"], "the second still needs them");
+            drop(second);
+            assert_eq!(values(), ["0", "1"]);
+            assert_eq!(journal.entries().unwrap(), []);
+        });
+    }
+
+    /// Leaves the journal as SIGKILL would.
+    fn die(journal: &Journal, mut applied: Applied) {
+        let (_, mut entry) = applied.held.take().unwrap();
+        journal.remove(&entry).unwrap();
+        entry.start -= 1; // a process that started at another time is another process
+        journal.write(&entry).unwrap();
+    }
+
+    #[test]
+    fn the_next_one_restores_what_the_dead_left() {
+        with_journal("the_next_one_restores_what_the_dead_left", |journal| {
+            die(&journal, journal.clone().apply("lo").unwrap());
+            assert_eq!(values(), ["1", "1"]);
+            let restored = journal.restore().unwrap();
+            let lo = "net.ipv4.conf.lo";
+            assert_eq!(
+                restored,
+                [format!("{lo}.accept_local = 0"), format!("{lo}.route_localnet = 0")]
+            );
+            assert_eq!(
+                (values(), journal.entries().unwrap()),
+                (["0", "0"].map(Into::into), vec![])
+            );
+            // A start after a death, and a death while another lives: the first values count.
+            die(&journal, journal.clone().apply("lo").unwrap());
+            let next = journal.clone().apply("lo").unwrap();
+            die(&journal, journal.clone().apply("lo").unwrap());
+            assert_eq!(journal.restore().unwrap(), Vec::<String>::new());
+            assert_eq!(values(), ["1", "1"]);
+            drop(next);
+            assert_eq!(values(), ["0", "0"]);
+        });
+    }
+
+    #[test]
+    fn another_namespace_is_restored_from_outside() {
+        with_journal("another_namespace_is_restored_from_outside", |journal| {
+            die(&journal, journal.clone().apply("lo").unwrap());
+            let outside = std::thread::spawn(move || {
+                // SAFETY: affects only this thread.
+                assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNET) }, 0);
+                journal.restore().unwrap()
+            });
+            assert_eq!(outside.join().unwrap().len(), 2);
+            assert_eq!(values(), ["0", "0"]);
+        });
+    }
+
+    #[test]
+    fn what_somebody_else_changed_meanwhile_stays() {
+        with_journal("what_somebody_else_changed_meanwhile_stays", |journal| {
+            let applied = journal.apply("lo").unwrap();
+            write_value("net/ipv4/conf/lo/accept_local", "0").unwrap();
+            write_value("net/ipv4/conf/lo/route_localnet", "2").unwrap();
+            drop(applied);
+            assert_eq!(values(), ["0", "2"]);
+        });
     }
 }

@@ -4,13 +4,15 @@
 
 mod common;
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{in_namespace, ip, privileged, udp_frame, Tcp};
+use common::{in_namespace, ip, privileged, udp_frame, with_veth_peer, Tcp};
 use mtcp_engine::device::Device;
 use mtcp_host::xdp::{OpenError, XdpDevice, XdpOptions};
+use mtcp_host::{route, sysctl};
 
 const SYN: u8 = 2;
 const ACK: u8 = 16;
@@ -338,5 +340,156 @@ fn a_large_download_of_65_483_byte_segments_does_not_stall() {
         }
         reader.join().unwrap();
         assert_eq!(device.counters().tx_lost, 0);
+    });
+}
+
+#[test]
+fn veth_is_native_and_serves_all_queues() {
+    if !privileged("veth_is_native_and_serves_all_queues") {
+        return;
+    }
+    in_namespace(|| {
+        let (go, opened) = std::sync::mpsc::channel::<()>();
+        let clients = with_veth_peer("numrxqueues 2 numtxqueues 2", move || {
+            opened.recv().unwrap();
+            // Several, so that both queues see one.
+            for _ in 0..16 {
+                for to in ["10.10.0.1:8080", "[fd00::1]:8080"].map(address) {
+                    TcpStream::connect_timeout(&to, WAIT).unwrap();
+                }
+            }
+        });
+        let mut device = open("va");
+        assert_eq!((device.mode(), device.queues()), ("native", 2));
+        assert_eq!(device.caps().mtu, 1500);
+        assert_ne!(device.caps().hw_addr, [0; 6]);
+        device.steer(address("0.0.0.0:8080"), true).unwrap();
+        device.steer(address("[::]:8080"), true).unwrap();
+        go.send(()).unwrap();
+        for _ in 0..32 {
+            let (syn, frame) = expect(&mut device, |t| t.flags == SYN);
+            let answer = Tcp {
+                src: syn.dst,
+                dst: syn.src,
+                seq: 1000,
+                ack: syn.seq.wrapping_add(1),
+                flags: SYN | ACK,
+                window: 65_535,
+                options: Vec::new(),
+                payload: Vec::new(),
+            };
+            let mut out = answer.to_frame();
+            out[..6].copy_from_slice(&frame[6..12]);
+            out[6..12].copy_from_slice(&frame[..6]);
+            send(&mut device, &out);
+        }
+        clients.join().unwrap();
+        // What merely passes through is not ours, whatever the wildcard says.
+        assert_eq!(
+            device.steer(address("10.99.0.1:8080"), false).unwrap_err().raw_os_error(),
+            Some(libc::ENOENT)
+        );
+        device.steer(address("0.0.0.0:8080"), false).unwrap();
+        device.steer(address("[::]:8080"), false).unwrap();
+    });
+}
+
+#[test]
+fn neighbours_are_resolved_by_the_kernel() {
+    if !privileged("neighbours_are_resolved_by_the_kernel") {
+        return;
+    }
+    in_namespace(|| {
+        let (done, finished) = std::sync::mpsc::channel::<()>();
+        let peer = with_veth_peer("", move || {
+            let address =
+                std::process::Command::new("ip").args(["-br", "link", "show", "vb"]).output();
+            finished.recv().unwrap();
+            String::from_utf8(address.unwrap().stdout).unwrap()
+        });
+        let mut found = Vec::new();
+        for host in ["10.10.0.2", "fd00::2"] {
+            let to = host.parse().unwrap();
+            let route = route::lookup(to, None).unwrap();
+            assert_eq!((route.local, route.gateway), (false, None));
+            let end = Instant::now() + WAIT;
+            let address = loop {
+                assert!(Instant::now() < end, "{host} was not resolved");
+                // A failed attempt of before the peer was up is started again.
+                if let Ok(Some(address)) = route::neighbour(route.ifindex, to) {
+                    break address;
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            };
+            found.push(address.map(|b| format!("{b:02x}")).join(":"));
+        }
+        done.send(()).unwrap();
+        let shown = peer.join().unwrap();
+        assert!(found.iter().all(|a| shown.contains(a)), "{found:?} in {shown}");
+        let nowhere = route::lookup("203.0.113.1".parse().unwrap(), None).unwrap_err();
+        assert_eq!(nowhere.raw_os_error(), Some(libc::ENETUNREACH));
+    });
+}
+
+/// Not a test: the process that the tests below kill.
+#[test]
+#[ignore = "run by other tests"]
+fn child_that_holds_lo() {
+    let mut device = open("lo");
+    device.steer(address("0.0.0.0:8080"), true).unwrap();
+    println!("ready");
+    std::thread::sleep(Duration::from_secs(30));
+}
+
+/// Starts `child_that_holds_lo` in this namespace and waits until it holds.
+fn holder() -> Child {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child_that_holds_lo", "--ignored", "--nocapture"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let ready = lines.any(|line| line.is_ok_and(|line| line.contains("ready")));
+    assert!(ready, "the child did not open lo");
+    child
+}
+
+fn lo_sysctls() -> [String; 2] {
+    ["accept_local", "route_localnet"].map(|name| {
+        let value = std::fs::read_to_string(format!("/proc/sys/net/ipv4/conf/lo/{name}"));
+        value.unwrap().trim().to_owned()
+    })
+}
+
+fn programs_on_lo() -> bool {
+    let shown = Command::new("ip").args(["link", "show", "lo"]).output().unwrap();
+    String::from_utf8(shown.stdout).unwrap().contains("xdp")
+}
+
+#[test]
+fn another_process_is_named_and_sigkill_leaves_nothing() {
+    if !privileged("another_process_is_named_and_sigkill_leaves_nothing") {
+        return;
+    }
+    in_namespace(|| {
+        let mut child = holder();
+        assert!(programs_on_lo());
+        assert_eq!(lo_sysctls(), ["1", "1"]);
+        let refused = XdpDevice::open("lo", &XdpOptions::default()).err().unwrap();
+        let named = format!("process {}", child.id());
+        assert!(refused.to_string().contains(&named), "{refused}");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // The kernel lets go a little later; open waits for that.
+        drop(open("lo"));
+        assert!(!programs_on_lo());
+        assert_eq!(lo_sysctls(), ["0", "0"], "the next start has restored them");
+        let mut child = holder();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        sysctl::restore_all().unwrap();
+        assert_eq!(lo_sysctls(), ["0", "0"]);
+        let refused = TcpStream::connect_timeout(&address("127.0.0.1:8080"), WAIT).unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
     });
 }

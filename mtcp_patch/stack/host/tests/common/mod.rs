@@ -56,6 +56,35 @@ pub fn thread_id() -> i32 {
     unsafe { libc::gettid() }
 }
 
+/// Runs `body` in a thread with another namespace, joined to the caller's by a veth pair: `va` with
+/// 10.10.0.1/24 and fd00::1/64 here, `vb` with .2 and ::2 there. `extra` goes to `ip link add`.
+pub fn with_veth_peer<R: Send + 'static>(
+    extra: &str,
+    body: impl FnOnce() -> R + Send + 'static,
+) -> std::thread::JoinHandle<R> {
+    let (tell, told) = mpsc::channel();
+    let (go, ready) = mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        unshare();
+        ip("link set lo up");
+        tell.send(thread_id()).unwrap();
+        ready.recv().unwrap();
+        ip("addr add 10.10.0.2/24 dev vb");
+        ip("addr add fd00::2/64 dev vb nodad");
+        ip("link set vb up");
+        tell.send(0).unwrap();
+        body()
+    });
+    let peer = told.recv_timeout(PATIENCE).unwrap();
+    ip(&format!("link add va {extra} type veth peer name vb netns {peer} {extra}"));
+    ip("addr add 10.10.0.1/24 dev va");
+    ip("addr add fd00::1/64 dev va nodad");
+    ip("link set va up");
+    go.send(()).unwrap();
+    told.recv_timeout(PATIENCE).unwrap(); // both ends are up
+    thread
+}
+
 /// Runs `ip ARGUMENTS` in the calling thread's namespace.
 pub fn ip(arguments: &str) {
     run("ip", arguments);
