@@ -7,6 +7,7 @@ at the start of the next.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -28,6 +29,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Sweeps what a killed run left."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a run in the background: children would inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     need.fail_instead_of_skipping = config.getoption("--require-all")
     if os.geteuid() == 0 and not hasattr(config, "workerinput"):
         sweep()
@@ -38,8 +41,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     wanted = config.getoption("--stack")
 
     def runs(item: pytest.Item) -> bool:
-        params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-        return wanted == "both" or params.get("stack", wanted) == wanted
+        callspec = getattr(item, "callspec", None)
+        return wanted == "both" or callspec is None or bool(callspec.params.get("stack", wanted) == wanted)
 
     config.hook.pytest_deselected(items=[item for item in items if not runs(item)])
     items[:] = [item for item in items if runs(item)]
