@@ -21,6 +21,8 @@ const TYPE_FLAGS: i32 = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
 /// `__init__`'s "not given".
 const ABSENT: i32 = -1;
 
+const PY_3_12: std::ffi::c_ulong = 0x030c_0000;
+
 /// What `__init__` was given.
 struct Wanted {
     family: i32,
@@ -153,11 +155,18 @@ pub(super) fn settimeout(call: &Call) -> Answer {
     set_timeout_ns(call, unsafe { timeout_ns(timeout)? })
 }
 
-/// `setblocking(flag)`
+/// `setblocking(flag)`: an int until Python 3.11, any object by its truth from 3.12.
 pub(super) fn setblocking(call: &Call) -> Answer {
     let [flag] = call.positional(1)?;
     // SAFETY: the argument of a call; the GIL is held.
-    match unsafe { ffi::PyObject_IsTrue(flag) } {
+    let blocking = unsafe {
+        if ffi::Py_Version >= PY_3_12 {
+            ffi::PyObject_IsTrue(flag)
+        } else {
+            i32::from(args::ssize(flag)? != 0)
+        }
+    };
+    match blocking {
         -1 => Err(Fail::Raised),
         0 => set_timeout_ns(call, 0),
         _ => set_timeout_ns(call, TIMEOUT_NONE_NS),
