@@ -54,7 +54,8 @@ def _native_type(base: type) -> type:
 
 def _rebase(patcher: Patcher, original: type, native_type: type) -> None:
     """Make `native_type` the base of every class that has `original` as one: `socket.socket`, gevent's own."""
-    for cls in type.__subclasses__(original):
+    subclasses: list[type] = type.__subclasses__(original)
+    for cls in subclasses:
         if cls is native_type:
             continue
         before = cls.__bases__

@@ -109,7 +109,9 @@ def run_python(tmp_path: Path) -> Run:
     SIGINT is at its default action in it, whatever this test run inherited.
     """
 
-    def run(code: str, stack: str = OURS, timeout_s: float = 30, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def run(
+        code: str, stack: str = OURS, timeout_s: float = 30, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
         head = "import mtcp_patch; mtcp_patch.install(device=['memory'])\n" if stack == OURS else ""
         file = tmp_path / "program.py"
         file.write_text(head + textwrap.dedent(code))

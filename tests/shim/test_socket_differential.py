@@ -270,13 +270,22 @@ CONNECTED: dict[str, Body] = {
     "shutdown twice": lambda s, p: (s.shutdown(socket.SHUT_WR), s.shutdown(socket.SHUT_WR)),
     "acceptconn": lambda s, _: s.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN),
     "set back to blocking": lambda s, _: (s.setblocking(True), s.recv(99)),
-    "non-blocking": lambda s, _: (s.recv(99), s.setblocking(False), outcome(s.recv, 1), outcome(s.recv_into, bytearray(2))),
+    "non-blocking": lambda s, _: (
+        s.recv(99),
+        s.setblocking(False),
+        outcome(s.recv, 1),
+        outcome(s.recv_into, bytearray(2)),
+    ),
     "timed out": lambda s, _: (s.recv(99), s.settimeout(0.01), outcome(s.recv, 1), outcome(s.recvfrom, 1)),
     "dontwait blocking": lambda s, _: (s.recv(99), s.settimeout(None), outcome(s.recv, 1, socket.MSG_DONTWAIT)),
     "dontwait timeout": lambda s, _: (s.recv(99), s.settimeout(0.01), outcome(s.recv, 1, socket.MSG_DONTWAIT)),
     "makefile": lambda s, p: (p.sendall(b"\nsecond\n"), s.makefile("rb").readline(), s.makefile("r").encoding),
-    "detach": lambda s, _: (lambda fd: (s.fileno(), repr(s).split(",")[0], socket.socket(fileno=fd).recv(5)))(s.detach()),
-    "dup": lambda s, p: (lambda d: (d.family, d.type, d.proto, d.gettimeout(), d.recv(5), d.close(), s.recv(9)))(s.dup()),
+    "detach": lambda s, _: (lambda fd: (s.fileno(), repr(s).split(",")[0], socket.socket(fileno=fd).recv(5)))(
+        s.detach()
+    ),
+    "dup": lambda s, p: (lambda d: (d.family, d.type, d.proto, d.gettimeout(), d.recv(5), d.close(), s.recv(9)))(
+        s.dup()
+    ),
     "fileno=": lambda s, _: (lambda d: (d.family, d.type, d.proto, d.gettimeout(), d.detach() == s.fileno()))(
         socket.socket(fileno=s.fileno())
     ),
