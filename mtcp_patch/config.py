@@ -58,7 +58,7 @@ def _parse_bool(value: object) -> bool:
         word = value.strip().lower()
         if word in ("1", "true", "yes", "on"):
             return True
-        if word in ("0", "false", "no", "off", ""):
+        if word in ("0", "false", "no", "off"):
             return False
     raise ValueError("expected true or false")
 
@@ -293,7 +293,7 @@ def _parse(name: str, value: object, where: str) -> object:
     try:
         return SETTINGS[name].parse(value)
     except ValueError as error:
-        shown = "" if repr(value) in str(error) else f" = {value!r}"
+        shown = "" if isinstance(value, str) and repr(value) in str(error) else f" = {value!r}"
         raise ConfigError(f"{where}{shown}: {error}") from None
 
 
@@ -305,6 +305,8 @@ def _load_environment(environ: Mapping[str, str], values: dict[str, object], ori
             continue
         if variable in (RUNTIME_DIR_VARIABLE, ORIGINS_VARIABLE, LAUNCHED_VARIABLE):
             continue
+        if not text:
+            continue  # as python has it: set to nothing is not set
         if variable not in by_variable:
             raise ConfigError(f"environment: unknown variable {variable}{did_you_mean(variable, by_variable)}")
         name = by_variable[variable]

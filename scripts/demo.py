@@ -135,9 +135,8 @@ def show_connection(pid: int, port: int, on_stack: bool) -> None:
         finally:
             download.terminate()
     if on_stack and (not ours or here or not there):
-        fail(
-            f"expected the server's half on our stack only: ours {len(ours)}, kernel's {len(here)}, client's {len(there)}"
-        )
+        counts = f"ours {len(ours)}, kernel's {len(here)}, client's {len(there)}"
+        fail(f"expected the server's half on our stack only: {counts}")
     if on_stack:
         print("  the client's half is the kernel's; the server's half is ours, and unknown to the kernel", flush=True)
 

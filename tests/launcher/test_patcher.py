@@ -1,0 +1,248 @@
+"""Swap and restore, early imports, hooks, and what install() and uninstall() make of them."""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mtcp_patch import import_hooks
+from mtcp_patch.patcher import Patcher
+
+
+@pytest.fixture
+def patcher() -> Iterator[Patcher]:
+    """One, undone at the end."""
+    made = Patcher()
+    yield made
+    made.restore()
+
+
+@pytest.fixture
+def module(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    """A loaded module with a function in it."""
+    made = types.ModuleType("some_target")
+    exec("def function(): return 'old'", vars(made))
+    monkeypatch.setitem(sys.modules, "some_target", made)
+    return made
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder on sys.path, with hooked_module in it; no trace of it afterwards."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "hooked_module.py").write_text("value = 1\nspec_seen = __spec__.loader\n")
+    yield tmp_path
+    for name in [name for name in sys.modules if name.startswith("hooked_")]:
+        del sys.modules[name]
+
+
+def new() -> str:
+    """What the tests put in the place of function."""
+    return "new"
+
+
+def test_replace_and_restore(patcher: Patcher, module: Any) -> None:
+    old = module.function
+    assert patcher.replace(module, "function", new) is old
+    assert module.function is new
+    assert patcher.original("some_target.function") is old
+    assert patcher.replaced() == ["some_target.function"]
+    patcher.restore()
+    assert module.function is old
+    assert patcher.replaced() == []
+    with pytest.raises(LookupError):
+        patcher.original("some_target.function")
+
+
+def test_replaced_twice_keeps_the_first_original(patcher: Patcher, module: Any) -> None:
+    old = module.function
+    patcher.replace(module, "function", new)
+    patcher.replace(module, "function", len)
+    assert patcher.original("some_target.function") is old
+    patcher.restore()
+    assert module.function is old
+
+
+def test_a_name_that_was_not_there_goes_again(patcher: Patcher, module: Any) -> None:
+    assert patcher.replace(module, "more", new) is None
+    patcher.restore()
+    assert not hasattr(module, "more")
+
+
+def test_an_inherited_attribute_becomes_inherited_again(patcher: Patcher) -> None:
+    class Base:
+        def method(self) -> str:
+            return "base"
+
+    class Derived(Base):
+        pass
+
+    patcher.replace(Derived, "method", lambda _self: "new")
+    assert Derived().method() == "new"
+    patcher.restore()
+    assert "method" not in vars(Derived)
+    assert Derived().method() == "base"
+
+
+def test_a_static_method_stays_one(patcher: Patcher) -> None:
+    class Holder:
+        @staticmethod
+        def function() -> str:
+            return "old"
+
+    before = vars(Holder)["function"]
+    patcher.replace(Holder, "function", new)
+    patcher.restore()
+    assert vars(Holder)["function"] is before
+    assert Holder().function() == "old"
+
+
+def test_undo_runs_in_reverse_order(patcher: Patcher, module: Any) -> None:
+    order: list[str] = []
+    patcher.on_restore(lambda: order.append("first registered"))
+    patcher.replace(module, "function", new)
+    patcher.on_restore(lambda: order.append(module.function()))
+    patcher.restore()
+    assert order == ["new", "first registered"]
+
+
+def test_what_others_replaced_after_us_is_left_with_a_warning(patcher: Patcher, module: Any) -> None:
+    patcher.replace(module, "function", new)
+    module.function = len
+    with pytest.warns(RuntimeWarning, match=r"some_target\.function was replaced again"):
+        patcher.restore()
+    assert module.function is len
+
+
+def test_early_imports_are_rebound(patcher: Patcher, module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    early, ours, raw = (types.ModuleType(name) for name in ("early", "mtcp_patch.some_shim", "posix"))
+    old = module.function
+    for holder in (early, ours, raw):
+        monkeypatch.setitem(sys.modules, holder.__name__, holder)
+        vars(holder)["renamed"] = old
+    patcher.when_imported("some_target", lambda target: patcher.replace(target, "function", new) and None)
+    assert vars(early)["renamed"] is new
+    assert vars(ours)["renamed"] is old
+    assert vars(raw)["renamed"] is old
+    patcher.restore()
+    assert vars(early)["renamed"] is old
+
+
+def test_hook_runs_after_the_body_and_before_anyone_else(patcher: Patcher, folder: Path) -> None:
+    (folder / "hooked_user.py").write_text("from hooked_module import value\n")
+    patcher.when_imported("hooked_module", lambda target: patcher.replace(target, "value", target.value + 1) and None)
+    import hooked_user  # type: ignore[import-not-found]
+
+    assert hooked_user.value == 2
+
+
+def test_a_hooked_module_looks_like_any_other(patcher: Patcher, folder: Path) -> None:
+    finders = list(sys.meta_path)
+    seen: list[types.ModuleType] = []
+    patcher.when_imported("hooked_module", seen.append)
+    import hooked_module  # type: ignore[import-not-found]
+
+    assert seen == [hooked_module]
+    kind = "SourceFileLoader"
+    for loader in (hooked_module.__loader__, hooked_module.__spec__.loader, hooked_module.spec_seen):
+        assert type(loader).__name__ == kind
+    assert sys.meta_path == finders, "the finder stays no longer than a hook waits"
+
+
+@pytest.mark.usefixtures("folder")
+def test_no_hook_after_restore() -> None:
+    patcher = Patcher()
+    seen: list[types.ModuleType] = []
+    patcher.when_imported("hooked_module", seen.append)
+    patcher.restore()
+    import hooked_module  # noqa: F401
+
+    assert seen == []
+
+
+def test_an_import_that_fails_may_be_tried_again(patcher: Patcher, folder: Path) -> None:
+    seen: list[types.ModuleType] = []
+    patcher.when_imported("hooked_broken", seen.append)
+    with pytest.raises(ModuleNotFoundError):
+        import hooked_broken  # type: ignore[import-not-found]
+    (folder / "hooked_broken.py").write_text("1 / 0\n")
+    sys.path_importer_cache.clear()
+    with pytest.raises(ZeroDivisionError):
+        import hooked_broken
+    (folder / "hooked_broken.py").write_text("fine = True\n# another size, so that the cached code is not taken\n")
+    import hooked_broken
+
+    assert seen == [hooked_broken]
+
+
+def test_find_spec_alone_runs_no_hook(patcher: Patcher, folder: Path) -> None:
+    import importlib.util
+
+    seen: list[types.ModuleType] = []
+    patcher.when_imported("hooked_module", seen.append)
+    spec = importlib.util.find_spec("hooked_module")
+    assert spec is not None
+    assert spec.origin == str(folder / "hooked_module.py")
+    assert seen == []
+
+
+def test_hooks_of_many_threads(patcher: Patcher, folder: Path) -> None:
+    import importlib
+    import threading
+
+    seen: list[types.ModuleType] = []
+    for number in range(20):
+        (folder / f"hooked_{number}.py").write_text(f"import hooked_{(number + 1) % 20}\n")
+        patcher.when_imported(f"hooked_{number}", seen.append)
+    start = threading.Barrier(8)
+
+    def load() -> None:
+        start.wait()
+        for number in range(20):
+            importlib.import_module(f"hooked_{number}")
+
+    threads = [threading.Thread(target=load) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert not any(thread.is_alive() for thread in threads)
+    assert sorted(module.__name__ for module in seen) == sorted(f"hooked_{number}" for number in range(20))
+
+
+def test_a_shim_patches_once_when_the_first_target_is_there(patcher: Patcher, folder: Path) -> None:
+    (folder / "hooked_other.py").write_text("")
+    calls: list[Patcher] = []
+    shim = types.SimpleNamespace(TARGETS=("hooked_module", "hooked_other"), patch=calls.append)
+    patcher.add_shim(shim)  # type: ignore[arg-type]
+    assert calls == []
+    import hooked_module  # noqa: F401
+    import hooked_other  # type: ignore[import-not-found]  # noqa: F401
+
+    assert calls == [patcher]
+
+
+def test_a_hook_can_be_cancelled() -> None:
+    def hook(_module: types.ModuleType) -> None:
+        raise AssertionError
+
+    finders = list(sys.meta_path)
+    import_hooks.when_imported("never_imported", hook)
+    assert len(sys.meta_path) == len(finders) + 1
+    import_hooks.cancel(hook)
+    assert sys.meta_path == finders
+
+
+def test_what_stays_on_the_kernel(patcher: Patcher) -> None:
+    patcher.keep_on_kernel("some.thing", "a reason")
+    assert patcher.on_kernel() == {"some.thing": "a reason"}
+
+
+def test_original_offered(patcher: Patcher) -> None:
+    patcher.offer_original("some.thing", len)
+    assert patcher.original("some.thing") is len
