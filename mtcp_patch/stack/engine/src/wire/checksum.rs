@@ -57,21 +57,32 @@ impl Sum {
 #[inline]
 fn sum(mut bytes: &[u8]) -> u64 {
     let mut total = 0;
-    if bytes.len() >= BLOCK {
+    if bytes.len() >= WORTH_VECTORS {
         (total, bytes) = sum_blocks(bytes);
     }
-    while let Some((word, rest)) = bytes.split_first_chunk::<4>() {
+    while let Some((pair, rest)) = bytes.split_first_chunk() {
+        let pair = u64::from_ne_bytes(*pair);
+        total += (pair >> 32) + (pair & 0xffff_ffff);
+        bytes = rest;
+    }
+    if let Some((word, rest)) = bytes.split_first_chunk() {
         total += u64::from(u32::from_ne_bytes(*word));
         bytes = rest;
     }
-    let mut last = [0; 4];
-    for (to, from) in last.iter_mut().zip(bytes) {
-        *to = *from;
+    if let Some((half, rest)) = bytes.split_first_chunk() {
+        total += u64::from(u16::from_ne_bytes(*half));
+        bytes = rest;
     }
-    total + u64::from(u32::from_ne_bytes(last))
+    match bytes {
+        &[last] => total + u64::from(u16::from_ne_bytes([last, 0])),
+        _ => total,
+    }
 }
 
 const BLOCK: usize = 32;
+
+/// Below this, gathering the lanes costs more than they save.
+const WORTH_VECTORS: usize = 128;
 
 /// Sums whole blocks into independent lanes, so that the compiler may use vector registers, and
 /// returns what is left.

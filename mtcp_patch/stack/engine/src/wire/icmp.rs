@@ -1,5 +1,6 @@
 //! ICMP (RFC 792) and ICMPv6 (RFC 4443) errors about TCP segments that we sent.
 
+use super::address::Addresses;
 use super::checksum::Sum;
 use super::{ipv4, ipv6, protocol, Drop, Ip, Seq};
 use crate::device::RxChecksum;
@@ -91,7 +92,7 @@ pub(crate) fn parse_v4(ip: &Ip<'_>, rx: RxChecksum) -> Result<IcmpError, Drop> {
         return Err(Drop::IcmpIgnored);
     }
     let segment = m.body.get(inner.header_len..).ok_or(Drop::Truncated)?;
-    embedded(kind, inner.src.into(), inner.dst.into(), segment)
+    embedded(kind, Addresses::V4(inner.addresses), segment)
 }
 
 /// Reads an ICMPv6 message.
@@ -112,29 +113,20 @@ pub(crate) fn parse_v6(ip: &Ip<'_>, rx: RxChecksum) -> Result<IcmpError, Drop> {
     if inner.next_header != protocol::TCP {
         return Err(Drop::IcmpIgnored);
     }
-    embedded(kind, inner.src.into(), inner.dst.into(), inner.rest)
+    embedded(kind, Addresses::V6(inner.addresses), inner.rest)
 }
 
 // RFC 4443 2.3: unlike ICMP, ICMPv6 sums the pseudo-header too.
 pub(crate) fn checksum_v6(ip: &Ip<'_>) -> Sum {
-    let sum = Sum::default().pseudo_header(ip.addresses, protocol::ICMPV6, ip.payload.len());
-    sum.bytes(ip.payload)
+    ip.addresses.pseudo_header(protocol::ICMPV6, ip.payload.len()).bytes(ip.payload)
 }
 
 /// Reads the first eight bytes of the segment, all that RFC 792 promises.
-fn embedded(
-    kind: IcmpKind,
-    src: core::net::IpAddr,
-    dst: core::net::IpAddr,
-    segment: &[u8],
-) -> Result<IcmpError, Drop> {
+fn embedded(kind: IcmpKind, addresses: Addresses<'_>, segment: &[u8]) -> Result<IcmpError, Drop> {
     let &[s0, s1, d0, d1, q0, q1, q2, q3, ..] = segment else { return Err(Drop::Truncated) };
-    Ok(IcmpError {
-        kind,
-        local: SocketAddr::new(src, u16::from_be_bytes([s0, s1])),
-        remote: SocketAddr::new(dst, u16::from_be_bytes([d0, d1])),
-        seq: Seq(u32::from_be_bytes([q0, q1, q2, q3])),
-    })
+    let ports = (u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1]));
+    let (local, remote) = addresses.with_ports(ports.0, ports.1);
+    Ok(IcmpError { kind, local, remote, seq: Seq(u32::from_be_bytes([q0, q1, q2, q3])) })
 }
 
 #[cfg(test)]

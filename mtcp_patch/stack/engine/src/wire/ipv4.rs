@@ -1,9 +1,10 @@
 //! The IPv4 header (RFC 791).
 
+use super::address::Addresses;
 use super::checksum::Sum;
 use super::{Drop, Ip};
 use crate::device::RxChecksum;
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::Ipv4Addr;
 
 /// Bytes of a header without options, which is all that we send.
 pub(crate) const HEADER_LEN: usize = 20;
@@ -19,11 +20,10 @@ const OPTION_SSRR: u8 = 137;
 
 /// The header's fields as far as an embedded, perhaps cut-off packet has them.
 pub(crate) struct Fields<'a> {
-    pub(crate) header: &'a [u8; HEADER_LEN],
+    pub(crate) addresses: &'a [u8; 8],
     pub(crate) header_len: usize,
     pub(crate) total_len: usize,
-    pub(crate) src: Ipv4Addr,
-    pub(crate) dst: Ipv4Addr,
+    pub(crate) ecn: u8,
     pub(crate) is_fragment: bool,
     pub(crate) fragment_offset: u16,
     pub(crate) protocol: u8,
@@ -42,11 +42,10 @@ pub(crate) fn fields(packet: &[u8]) -> Result<Fields<'_>, Drop> {
     }
     let fragment = u16::from_be_bytes([h[6], h[7]]) & MF_OR_OFFSET;
     Ok(Fields {
-        header: h,
+        addresses: h.last_chunk().ok_or(Drop::Truncated)?,
         header_len,
         total_len,
-        src: Ipv4Addr::new(h[12], h[13], h[14], h[15]),
-        dst: Ipv4Addr::new(h[16], h[17], h[18], h[19]),
+        ecn: h[1] & 3,
         is_fragment: fragment != 0,
         fragment_offset: fragment & 0x1fff,
         protocol: h[9],
@@ -65,18 +64,13 @@ pub(crate) fn parse(packet: &[u8], rx_checksum: RxChecksum) -> Result<Ip<'_>, Dr
     if rx_checksum != RxChecksum::Trusted && !Sum::default().bytes(header).is_valid() {
         return Err(Drop::BadIpChecksum);
     }
-    check_options(header.get(HEADER_LEN..).unwrap_or_default())?;
+    if f.header_len > HEADER_LEN {
+        check_options(header.get(HEADER_LEN..).unwrap_or_default())?;
+    }
     if f.is_fragment {
         return Err(Drop::Fragment);
     }
-    Ok(Ip {
-        src: IpAddr::V4(f.src),
-        dst: IpAddr::V4(f.dst),
-        addresses: &f.header[12..20],
-        protocol: f.protocol,
-        ecn: f.header[1] & 3,
-        payload,
-    })
+    Ok(Ip { addresses: Addresses::V4(f.addresses), protocol: f.protocol, ecn: f.ecn, payload })
 }
 
 /// Walks the options. All are ignored (RFC 1122 3.2.1.8: unknown ones must be) but source routes:
@@ -112,12 +106,22 @@ pub(crate) struct Repr {
 
 /// Writes the header; its checksum too when `checksum`.
 pub(crate) fn emit(repr: &Repr, checksum: bool, out: &mut [u8; HEADER_LEN]) {
+    let (src, dst) = (repr.src.octets(), repr.dst.octets());
+    let version_and_class = u16::from_be_bytes([0x45, repr.ecn & 3]);
+    let hops_and_protocol = u16::from_be_bytes([repr.hop_limit, repr.protocol]);
+    let check = if checksum {
+        // Summed here and not over what has been written: to read that back would stall.
+        let sum = Sum::default().word(version_and_class).word(repr.total_len).word(repr.id);
+        sum.word(DF).word(hops_and_protocol).bytes(&src).bytes(&dst).finish()
+    } else {
+        0
+    };
     let [len_hi, len_lo] = repr.total_len.to_be_bytes();
     let [id_hi, id_lo] = repr.id.to_be_bytes();
     // RFC 1191 3: path MTU discovery sets "don't fragment" on everything.
     let [df_hi, df_lo] = DF.to_be_bytes();
-    let [s0, s1, s2, s3] = repr.src.octets();
-    let [d0, d1, d2, d3] = repr.dst.octets();
+    let [check_hi, check_lo] = check.to_be_bytes();
+    let ([s0, s1, s2, s3], [d0, d1, d2, d3]) = (src, dst);
     *out = [
         0x45,
         repr.ecn & 3,
@@ -129,8 +133,8 @@ pub(crate) fn emit(repr: &Repr, checksum: bool, out: &mut [u8; HEADER_LEN]) {
         df_lo, //
         repr.hop_limit,
         repr.protocol,
-        0,
-        0, //
+        check_hi,
+        check_lo, //
         s0,
         s1,
         s2,
@@ -140,11 +144,6 @@ pub(crate) fn emit(repr: &Repr, checksum: bool, out: &mut [u8; HEADER_LEN]) {
         d2,
         d3,
     ];
-    if checksum {
-        let [hi, lo] = Sum::default().bytes(out).finish().to_be_bytes();
-        out[10] = hi;
-        out[11] = lo;
-    }
 }
 
 #[cfg(test)]

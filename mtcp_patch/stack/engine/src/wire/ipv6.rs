@@ -1,7 +1,8 @@
 //! The IPv6 header and its extension headers (RFC 8200).
 
+use super::address::Addresses;
 use super::{protocol, Drop, Ip};
-use core::net::{IpAddr, Ipv6Addr};
+use core::net::Ipv6Addr;
 
 /// Bytes of the fixed header.
 pub(crate) const HEADER_LEN: usize = 40;
@@ -18,11 +19,11 @@ const OPTION_PAD1: u8 = 0;
 
 /// The fixed header's fields.
 pub(crate) struct Fields<'a> {
-    pub(crate) header: &'a [u8; HEADER_LEN],
+    pub(crate) addresses: &'a [u8; 32],
+    pub(crate) ecn: u8,
+    pub(crate) hop_limit: u8,
     pub(crate) payload_len: usize,
     pub(crate) next_header: u8,
-    pub(crate) src: Ipv6Addr,
-    pub(crate) dst: Ipv6Addr,
     /// Everything after the fixed header, to the end of what was given.
     pub(crate) rest: &'a [u8],
 }
@@ -33,23 +34,15 @@ pub(crate) fn fields(packet: &[u8]) -> Result<Fields<'_>, Drop> {
     if h[0] >> 4 != 6 {
         return Err(Drop::BadVersion);
     }
-    let (src, dst) = h[8..].split_at(16);
     Ok(Fields {
-        header: h,
+        addresses: h.last_chunk().ok_or(Drop::Truncated)?,
+        // The low two bits of the traffic class, which lies across two octets.
+        ecn: (h[1] >> 4) & 3,
+        hop_limit: h[7],
         payload_len: usize::from(u16::from_be_bytes([h[4], h[5]])),
         next_header: h[6],
-        src: octets(src),
-        dst: octets(dst),
         rest,
     })
-}
-
-fn octets(bytes: &[u8]) -> Ipv6Addr {
-    let mut address = [0; 16];
-    for (to, from) in address.iter_mut().zip(bytes) {
-        *to = *from;
-    }
-    Ipv6Addr::from(address)
 }
 
 /// Reads and checks a whole packet.
@@ -60,15 +53,7 @@ pub(crate) fn parse(packet: &[u8]) -> Result<Ip<'_>, Drop> {
         protocol::TCP => (protocol::TCP, payload),
         other => skip_extensions(other, payload)?,
     };
-    let [class_hi, class_lo] = [f.header[0] & 0xf, f.header[1] >> 4];
-    Ok(Ip {
-        src: IpAddr::V6(f.src),
-        dst: IpAddr::V6(f.dst),
-        addresses: &f.header[8..40],
-        protocol,
-        ecn: (class_hi << 4 | class_lo) & 3,
-        payload,
-    })
+    Ok(Ip { addresses: Addresses::V6(f.addresses), protocol, ecn: f.ecn, payload })
 }
 
 /// Follows the chain of extension headers to the upper-layer header.

@@ -34,7 +34,7 @@ pub use seq::Seq;
 mod testing;
 
 use crate::device::{Caps, Medium};
-use core::net::IpAddr;
+use address::Addresses;
 
 /// What a well-formed frame of interest to TCP carries.
 // The large variant is the common one, and lives only in the caller's frame: a box would allocate.
@@ -49,10 +49,7 @@ pub enum Parsed<'a> {
 
 /// The IP header, read: what TCP and ICMP need of it.
 pub(crate) struct Ip<'a> {
-    pub(crate) src: IpAddr,
-    pub(crate) dst: IpAddr,
-    /// Source and destination as they stand in the packet, for the pseudo-header.
-    pub(crate) addresses: &'a [u8],
+    pub(crate) addresses: Addresses<'a>,
     pub(crate) protocol: u8,
     pub(crate) ecn: u8,
     /// What follows the header, its options or extension headers; link-layer padding cut off.
@@ -83,7 +80,7 @@ pub fn parse<'a>(frame: &'a [u8], caps: &Caps) -> Result<Parsed<'a>, Drop> {
         6 => ipv6::parse(packet)?,
         _ => return Err(Drop::BadVersion),
     };
-    address::check(ip.src, ip.dst, caps)?;
+    ip.addresses.check(caps)?;
     match (ip.protocol, version) {
         (protocol::TCP, _) => tcp::parse(link, &ip, caps.rx_checksum).map(Parsed::Tcp),
         (protocol::ICMP, 4) => icmp::parse_v4(&ip, caps.rx_checksum).map(Parsed::Icmp),

@@ -3,8 +3,9 @@
 //!
 //! Devices that share the host's addresses leave it to the kernel and never call this.
 
+use super::address::{split_v6, Addresses};
 use super::{ethernet, icmp, ipv6, protocol, Drop, Link};
-use core::net::{IpAddr, Ipv6Addr};
+use core::net::Ipv6Addr;
 
 /// Bytes of a frame with a link-layer address option, the only kind that we write.
 pub const FRAME_LEN: usize = ethernet::HEADER_LEN + ipv6::HEADER_LEN + MESSAGE_LEN;
@@ -57,16 +58,17 @@ impl Message {
         if kind != ethernet::TYPE_IPV6 {
             return Err(Drop::NotIp);
         }
-        let hop_limit = ipv6::fields(packet)?.header[7];
+        let fields = ipv6::fields(packet)?;
+        let (src, dst) = split_v6(fields.addresses);
         let ip = ipv6::parse(packet)?;
-        let (IpAddr::V6(src), IpAddr::V6(dst)) = (ip.src, ip.dst) else {
-            return Err(Drop::BadVersion);
-        };
         if ip.protocol != protocol::ICMPV6 {
             return Err(Drop::NotTcp);
         }
         let (h, options) = ip.payload.split_first_chunk::<24>().ok_or(Drop::Truncated)?;
-        if !matches!(h[0], SOLICITATION | ADVERTISEMENT) || h[1] != 0 || hop_limit != HOP_LIMIT {
+        if !matches!(h[0], SOLICITATION | ADVERTISEMENT)
+            || h[1] != 0
+            || fields.hop_limit != HOP_LIMIT
+        {
             return Err(Drop::IcmpIgnored);
         }
         if !icmp::checksum_v6(&ip).is_valid() {
@@ -121,10 +123,9 @@ impl Message {
         for (to, from) in message.iter_mut().zip(pieces.into_iter().flatten()) {
             *to = *from;
         }
+        let Some(addresses) = head.last_chunk() else { return };
         let ip = super::Ip {
-            src: self.src.into(),
-            dst: self.dst.into(),
-            addresses: &head[8..40],
+            addresses: Addresses::V6(addresses),
             protocol: protocol::ICMPV6,
             ecn: 0,
             payload: message,

@@ -13,9 +13,6 @@ const SACK_PERMITTED: u8 = 4;
 const SACK: u8 = 5;
 const TIMESTAMPS: u8 = 8;
 
-/// `NOP NOP TIMESTAMPS 10`, with which nearly every segment of nearly every peer begins.
-const PADDED_TIMESTAMPS: [u8; 4] = [NOP, NOP, TIMESTAMPS, 10];
-
 /// RFC 7323 2.3.
 const MAX_WSCALE: u8 = 14;
 
@@ -35,20 +32,26 @@ pub struct Options {
 }
 
 impl Options {
+    /// Reads none, or the timestamps alone: what all but a few segments carry.
+    #[inline]
+    pub(crate) fn parse_usual(bytes: &[u8]) -> Option<Self> {
+        let timestamps = match bytes {
+            [] => None,
+            // Aligned by two NOPs, as RFC 7323 appendix A advises.
+            &[NOP, NOP, TIMESTAMPS, 10, a, b, c, d, e, f, g, h] => {
+                be32_pair(&[a, b, c, d, e, f, g, h])
+            }
+            _ => return None,
+        };
+        Some(Self { timestamps, ..Self::default() })
+    }
+
     /// Reads the option bytes of a header with these `flags`.
+    #[inline(never)]
     pub(crate) fn parse(bytes: &[u8], flags: Flags) -> Result<Self, Drop> {
         let mut options = Self::default();
-        let mut rest = bytes;
-        if let Some((head, after)) = rest.split_first_chunk::<12>() {
-            if head[..4] == PADDED_TIMESTAMPS {
-                options.timestamps = Some(be32_pair(&head[4..]).ok_or(Drop::BadOptions)?);
-                rest = after;
-            }
-        }
-        if !rest.is_empty() {
-            options.walk(rest)?;
-            options.keep_those_for(flags);
-        }
+        options.walk(bytes)?;
+        options.keep_those_for(flags);
         Ok(options)
     }
 
@@ -142,7 +145,7 @@ impl Options {
         }
         match (self.timestamps, self.sack_permitted) {
             (Some(pair), false) => {
-                writer.put(PADDED_TIMESTAMPS);
+                writer.put([NOP, NOP, TIMESTAMPS, 10]);
                 writer.put_pair(pair);
             }
             (Some(pair), true) => {
@@ -198,7 +201,21 @@ mod tests {
     use std::vec;
 
     fn parse(bytes: &[u8]) -> Result<Options, Drop> {
-        Options::parse(bytes, Flags::ACK)
+        let options = Options::parse(bytes, Flags::ACK);
+        if let Some(usual) = Options::parse_usual(bytes) {
+            assert_eq!(options, Ok(usual));
+        }
+        options
+    }
+
+    #[test]
+    fn the_usual_options_are_read_without_the_walk() {
+        let stamped = [1, 1, 8, 10, 0, 0, 0, 9, 0, 0, 1, 0];
+        let usual = Options::parse_usual(&stamped).unwrap();
+        assert_eq!(usual, Options { timestamps: Some((9, 256)), ..Options::default() });
+        assert_eq!(parse(&stamped), Ok(usual));
+        assert_eq!(Options::parse_usual(&[]), Some(Options::default()));
+        assert_eq!(Options::parse_usual(&stamped[1..]), None);
     }
 
     #[test]

@@ -1,9 +1,7 @@
 //! The TCP header (RFC 9293 3.1).
 
-use super::checksum::Sum;
 use super::{protocol, Drop, Flags, Ip, Link, Options, Segment, Seq};
 use crate::device::RxChecksum;
-use core::net::SocketAddr;
 
 /// Bytes of the header without options.
 pub(crate) const HEADER_LEN: usize = 20;
@@ -20,19 +18,27 @@ pub(crate) fn parse<'a>(link: Link, ip: &Ip<'a>, rx: RxChecksum) -> Result<Segme
         return Err(Drop::BadTcpChecksum);
     }
     let flags = Flags(h[13]);
-    Ok(Segment {
+    let ports = (u16::from_be_bytes([h[0], h[1]]), u16::from_be_bytes([h[2], h[3]]));
+    let (src, dst) = ip.addresses.with_ports(ports.0, ports.1);
+    let segment = |options| Segment {
         link,
-        src: SocketAddr::new(ip.src, u16::from_be_bytes([h[0], h[1]])),
-        dst: SocketAddr::new(ip.dst, u16::from_be_bytes([h[2], h[3]])),
+        src,
+        dst,
         seq: Seq(u32::from_be_bytes([h[4], h[5], h[6], h[7]])),
         ack: Seq(u32::from_be_bytes([h[8], h[9], h[10], h[11]])),
         flags,
         wnd: u16::from_be_bytes([h[14], h[15]]),
         urgent: u16::from_be_bytes([h[18], h[19]]),
-        options: Options::parse(header.get(HEADER_LEN..).unwrap_or_default(), flags)?,
+        options,
         payload,
         ecn: ip.ecn,
-    })
+    };
+    let options = header.get(HEADER_LEN..).unwrap_or_default();
+    // Two ways, so that on the usual one the segment is put together in registers.
+    match Options::parse_usual(options) {
+        Some(usual) => Ok(segment(usual)),
+        None => Options::parse(options, flags).map(segment),
+    }
 }
 
 // RFC 9293 3.1, MUST-3: the receiver must check it.
@@ -40,7 +46,7 @@ fn checksum_is_acceptable(ip: &Ip<'_>, field: u16, rx: RxChecksum) -> bool {
     if rx == RxChecksum::Trusted {
         return true;
     }
-    let pseudo = Sum::default().pseudo_header(ip.addresses, protocol::TCP, ip.payload.len());
+    let pseudo = ip.addresses.pseudo_header(protocol::TCP, ip.payload.len());
     (rx == RxChecksum::AcceptPartial && pseudo.folded() == field)
         || pseudo.bytes(ip.payload).is_valid()
 }
