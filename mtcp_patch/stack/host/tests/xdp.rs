@@ -32,13 +32,17 @@ fn expect(device: &mut XdpDevice, wanted: impl Fn(&Tcp) -> bool) -> (Tcp, Vec<u8
     let end = Instant::now() + WAIT;
     while Instant::now() < end {
         let mut found = None;
-        device.receive(64, &mut |frame| {
-            if let Some(tcp) = Tcp::parse(frame).filter(|tcp| found.is_none() && wanted(tcp)) {
+        // One at a time: what comes after the wanted one is for the next call.
+        let received = device.receive(1, &mut |frame| {
+            if let Some(tcp) = Tcp::parse(frame).filter(|tcp| wanted(tcp)) {
                 found = Some((tcp, frame.to_vec()));
             }
         });
         if let Some(found) = found {
             return found;
+        }
+        if received != 0 {
+            continue;
         }
         let mut poll = libc::pollfd { fd: device.fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: one live pollfd.

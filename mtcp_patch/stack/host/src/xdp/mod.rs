@@ -44,6 +44,8 @@ use umem::CHUNK_BYTES;
 const MAX_QUEUES: u32 = 64;
 /// Fewest receive chunks of a queue when many share the memory.
 const MIN_RX_CHUNKS: u32 = 256;
+/// Fewest transmit chunks: three 64 KB frames.
+const MIN_TX_CHUNKS: u32 = 64;
 /// Ethernet II header.
 const ETHERNET_BYTES: usize = 14;
 /// Largest IPv4 packet.
@@ -117,13 +119,12 @@ impl XdpDevice {
             notes.push("no multi-buffer XDP in this kernel: large frames are lost".to_owned());
         }
         let (link, native) = attach(&steering, &interface, options, deadline, &mut notes)?;
-        let mut opened = open_queues(&interface, count, options, native, deadline, &mut notes)?;
+        let opened = open_queues(&interface, count, options, native, deadline, &mut notes)?;
         for (index, queue) in opened.queues.iter().enumerate() {
             let step = "enter the socket into the map";
             steering.set_socket(index as u32, queue.fd()).map_err(fail(step))?;
         }
-        let tx_chunks = tx_chunks(options);
-        if let Some(Err(e)) = opened.queues.first_mut().map(|q| q.raise_tx_budget(tx_chunks)) {
+        if let Some(Err(e)) = opened.queues.first().map(Queue::raise_tx_budget) {
             notes.push(format!("transmit budget stays at 32 frames a system call: {e}"));
         }
         let readable = match opened.queues.len() {
@@ -284,7 +285,7 @@ fn caps_of(interface: &Interface, flags: u16) -> Caps {
 }
 
 fn tx_chunks(options: &XdpOptions) -> u32 {
-    options.tx_chunks.clamp(64, 1 << 20).next_power_of_two()
+    options.tx_chunks.clamp(MIN_TX_CHUNKS, 1 << 20).next_power_of_two()
 }
 
 fn busy(interface: &Interface) -> OpenError {
@@ -355,15 +356,12 @@ fn open_queues(
     deadline: Instant,
     notes: &mut Vec<String>,
 ) -> Result<Opened, OpenError> {
-    let step = "set up an AF_XDP socket";
-    let fail = |e| OpenError::from_step(&interface.name, step, e);
-    let rx_chunks = (options.rx_chunks / count).clamp(MIN_RX_CHUNKS, 1 << 20).next_power_of_two();
+    let sockets = allocate(count, options, notes)
+        .map_err(|e| OpenError::from_step(&interface.name, "set up an AF_XDP socket", e))?;
     // veth has no zero-copy, and asking costs its queues a restart.
     let mut ways = bind_flags(native && interface.driver != "veth");
     let mut queues = Vec::new();
-    for index in 0..count {
-        let tx_chunks = if index == 0 { tx_chunks(options) } else { 0 };
-        let mut queue = Queue::new(rx_chunks, tx_chunks).map_err(fail)?;
+    for (index, mut queue) in (0..).zip(sockets) {
         let (way, flags) = bind(&mut queue, interface, index, &ways, deadline)?;
         for (_, without) in ways.iter().take(way + 1).skip(1) {
             notes.push(format!("without {without}"));
@@ -372,6 +370,32 @@ fn open_queues(
         queues.push(queue);
     }
     Ok(Opened { queues, flags: ways.first().map_or(0, |(flags, _)| *flags) })
+}
+
+/// The sockets with their memory, of which only the first transmits. Without CAP_IPC_LOCK the
+/// memory counts against RLIMIT_MEMLOCK: then they get what there is.
+fn allocate(count: u32, options: &XdpOptions, notes: &mut Vec<String>) -> io::Result<Vec<Queue>> {
+    let full = (options.rx_chunks / count).clamp(MIN_RX_CHUNKS, 1 << 20).next_power_of_two();
+    let (mut rx_chunks, mut tx_chunks) = (full, tx_chunks(options));
+    loop {
+        let sockets: io::Result<Vec<Queue>> = (0..count)
+            .map(|index| Queue::new(rx_chunks, if index == 0 { tx_chunks } else { 0 }))
+            .collect();
+        let exhausted = match &sockets {
+            Err(e) => e.raw_os_error() == Some(libc::ENOBUFS),
+            Ok(_) => false,
+        };
+        if !exhausted || rx_chunks <= MIN_RX_CHUNKS {
+            if sockets.is_ok() && rx_chunks != full {
+                notes.push(format!(
+                    "{rx_chunks} receive buffers a queue instead of {full}: RLIMIT_MEMLOCK;                      `ulimit -l unlimited` gives all"
+                ));
+            }
+            return sockets;
+        }
+        rx_chunks /= 2;
+        tx_chunks = (tx_chunks / 2).max(MIN_TX_CHUNKS);
+    }
 }
 
 /// Binds one socket in the first way that works; which one that was.

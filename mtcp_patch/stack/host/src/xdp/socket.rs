@@ -175,8 +175,8 @@ impl Queue {
     }
 
     /// Lets one `sendto` take as many descriptors as the ring holds (the kernel's default is 32).
-    pub fn raise_tx_budget(&self, tx_chunks: u32) -> io::Result<()> {
-        set_option(self.fd.as_raw_fd(), XDP_MAX_TX_SKB_BUDGET, &tx_chunks)
+    pub fn raise_tx_budget(&self) -> io::Result<()> {
+        set_option(self.fd.as_raw_fd(), XDP_MAX_TX_SKB_BUDGET, &self.umem.tx_chunks())
     }
 
     /// Ties the socket to a queue of an interface.

@@ -13,7 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::asm::{
-    Alu, AsmError, Assembler, Cond, Insn, Label, Size, FP, R0, R1, R2, R3, R4, R5, R6, R8,
+    Alu, AsmError, Assembler, Cond, Insn, Label, Size, FP, R0, R1, R2, R3, R4, R5, R6, R7, R8,
 };
 use super::bpf::{self, Map};
 
@@ -26,6 +26,8 @@ const MAX_EXTENSIONS: usize = 4;
 
 const HELPER_MAP_LOOKUP: i32 = 1;
 const HELPER_REDIRECT_MAP: i32 = 51;
+/// `bpf_xdp_load_bytes`, Linux 5.18.
+const HELPER_LOAD_BYTES: i32 = 189;
 const XDP_PASS: i32 = 2;
 
 // struct xdp_md
@@ -60,6 +62,10 @@ const KEY_MIDDLE: i16 = KEY + 8; // 0 for IPv6 wildcards, 00 00 ff ff for IPv4
 const KEY_LAST: i16 = KEY + 12; // the IPv4 address
 const KEY_PORT: i16 = KEY + 16;
 const KEY_FAMILY: i16 = KEY + 18;
+/// Where the program reads pieces of the frame to.
+const BYTES: i16 = -32;
+/// Length of an Ethernet II header.
+const ETHERNET: i16 = 14;
 
 /// A 16-bit constant as a load of two network-order bytes sees it.
 fn net16(value: u16) -> i32 {
@@ -67,14 +73,17 @@ fn net16(value: u16) -> i32 {
 }
 
 /// The program; `owned` and `sockets` are descriptors of the two maps.
+///
+/// Registers: r6 context, r7 offset of the TCP header in the frame, r8 third word of the wildcard
+/// address. Pointers into the frame are only ever moved by constants: anything else needs
+/// CAP_PERFMON, so what stands behind options or extension headers is read by a helper.
 fn program(owned: i32, sockets: i32) -> Result<Vec<Insn>, AsmError> {
     let mut a = Assembler::new();
     let (pass, v6, tcp, hit) = (a.label(), a.label(), a.label(), a.label());
-    // r6 context · r2 cursor in the frame · r3 its end · r8 third word of the wildcard address
     a.mov(R6, R1);
     a.load(Size::Word, R2, R6, MD_DATA);
     a.load(Size::Word, R3, R6, MD_DATA_END);
-    require(&mut a, 14, pass);
+    require(&mut a, ETHERNET, pass);
     a.load(Size::Half, R5, R2, 12);
     a.jump_if(Cond::Eq, R5, net16(0x86dd), v6);
     a.jump_if(Cond::Ne, R5, net16(0x0800), pass);
@@ -83,8 +92,8 @@ fn program(owned: i32, sockets: i32) -> Result<Vec<Insn>, AsmError> {
     a.place(v6);
     ipv6(&mut a, pass, tcp);
     a.place(tcp);
-    require(&mut a, 4, pass); // source and destination port
-    a.load(Size::Half, R5, R2, 2);
+    load_bytes(&mut a, BYTES, 4, pass); // source and destination port
+    a.load(Size::Half, R5, FP, BYTES + 2);
     a.store(Size::Half, FP, KEY_PORT, R5);
     lookup(&mut a, owned);
     a.jump_if(Cond::Ne, R0, 0, hit);
@@ -105,11 +114,23 @@ fn program(owned: i32, sockets: i32) -> Result<Vec<Insn>, AsmError> {
     a.finish()
 }
 
-/// Passes the frame on unless `bytes` more bytes stand at the cursor (clobbers r4).
-fn require(a: &mut Assembler, bytes: i32, pass: Label) {
+/// Passes the frame on unless its first `bytes` bytes are there (r2 start, r3 end, clobbers r4).
+fn require(a: &mut Assembler, bytes: i16, pass: Label) {
     a.mov(R4, R2);
-    a.alu(Alu::Add, R4, bytes);
+    a.alu(Alu::Add, R4, i32::from(bytes));
     a.jump_if(Cond::Gt, R4, R3, pass);
+}
+
+/// Copies `count` bytes at offset r7 of the frame to the stack at `to`; passes the frame on when
+/// they are not there. Clobbers r0 to r5.
+fn load_bytes(a: &mut Assembler, to: i16, count: i32, pass: Label) {
+    a.mov(R1, R6);
+    a.mov(R2, R7);
+    a.mov(R3, FP);
+    a.alu(Alu::Add, R3, i32::from(to));
+    a.mov(R4, count);
+    a.call(HELPER_LOAD_BYTES);
+    a.jump_if(Cond::Ne, R0, 0, pass);
 }
 
 fn lookup(a: &mut Assembler, map: i32) {
@@ -119,63 +140,62 @@ fn lookup(a: &mut Assembler, map: i32) {
     a.call(HELPER_MAP_LOOKUP);
 }
 
-/// From the Ethernet header to the TCP header of an unfragmented IPv4 packet; key and r8 filled.
+/// Finds the TCP header of an unfragmented IPv4 packet; r7, r8 and the key's address filled.
 fn ipv4(a: &mut Assembler, pass: Label) {
     let mapped = i32::from_ne_bytes([0, 0, 0xff, 0xff]);
-    require(a, 14 + 20, pass);
-    a.load(Size::Byte, R5, R2, 14);
-    a.mov(R0, R5);
+    require(a, ETHERNET + 20, pass);
+    a.load(Size::Byte, R7, R2, ETHERNET);
+    a.mov(R0, R7);
     a.alu(Alu::Rsh, R0, 4);
     a.jump_if(Cond::Ne, R0, 4, pass);
-    a.load(Size::Byte, R0, R2, 14 + 9);
+    a.load(Size::Byte, R0, R2, ETHERNET + 9);
     a.jump_if(Cond::Ne, R0, libc::IPPROTO_TCP, pass);
-    a.load(Size::Half, R0, R2, 14 + 6);
+    a.load(Size::Half, R0, R2, ETHERNET + 6);
     a.alu(Alu::And, R0, net16(0x3fff)); // more fragments, or not the first one
     a.jump_if(Cond::Ne, R0, 0, pass);
-    a.load(Size::Word, R0, R2, 14 + 16);
+    a.load(Size::Word, R0, R2, ETHERNET + 16);
     a.store(Size::Double, FP, KEY, 0);
     a.mov(R8, mapped);
     a.store(Size::Word, FP, KEY_MIDDLE, R8);
     a.store(Size::Word, FP, KEY_LAST, R0);
     a.store(Size::Half, FP, KEY_FAMILY, i32::from(FAMILY_V4));
-    a.alu(Alu::And, R5, 15);
-    a.alu(Alu::Lsh, R5, 2); // header length, at most 60
-    a.jump_if(Cond::Lt, R5, 20, pass);
-    a.alu(Alu::Add, R2, 14);
-    a.alu(Alu::Add, R2, R5);
+    a.alu(Alu::And, R7, 15);
+    a.alu(Alu::Lsh, R7, 2); // header length, at most 60
+    a.jump_if(Cond::Lt, R7, 20, pass);
+    a.alu(Alu::Add, R7, i32::from(ETHERNET));
 }
 
-/// From the Ethernet header over at most four extension headers to the TCP header of an IPv6
-/// packet, then to `tcp`; key and r8 filled.
+/// Finds the TCP header of an IPv6 packet behind at most four extension headers and jumps to
+/// `tcp`; r7, r8 and the key's address filled.
 fn ipv6(a: &mut Assembler, pass: Label, tcp: Label) {
-    require(a, 14 + 40, pass);
-    a.load(Size::Byte, R5, R2, 14);
+    require(a, ETHERNET + 40, pass);
+    a.load(Size::Byte, R5, R2, ETHERNET);
     a.alu(Alu::Rsh, R5, 4);
     a.jump_if(Cond::Ne, R5, 6, pass);
-    a.load(Size::Byte, R0, R2, 14 + 6);
     for word in 0..4 {
-        a.load(Size::Word, R5, R2, 14 + 24 + word * 4);
+        a.load(Size::Word, R5, R2, ETHERNET + 24 + word * 4);
         a.store(Size::Word, FP, KEY + word * 4, R5);
     }
     a.mov(R8, 0);
     a.store(Size::Half, FP, KEY_FAMILY, i32::from(FAMILY_V6));
-    a.alu(Alu::Add, R2, 14 + 40);
+    a.load(Size::Byte, R5, R2, ETHERNET + 6);
+    a.mov(R7, i32::from(ETHERNET + 40));
     for _ in 0..MAX_EXTENSIONS {
         let extension = a.label();
-        a.jump_if(Cond::Eq, R0, libc::IPPROTO_TCP, tcp);
+        a.jump_if(Cond::Eq, R5, libc::IPPROTO_TCP, tcp);
         for kind in [libc::IPPROTO_HOPOPTS, libc::IPPROTO_ROUTING] {
-            a.jump_if(Cond::Eq, R0, kind, extension);
+            a.jump_if(Cond::Eq, R5, kind, extension);
         }
-        a.jump_if(Cond::Ne, R0, libc::IPPROTO_DSTOPTS, pass);
+        a.jump_if(Cond::Ne, R5, libc::IPPROTO_DSTOPTS, pass);
         a.place(extension);
-        require(a, 8, pass);
-        a.load(Size::Byte, R0, R2, 0);
-        a.load(Size::Byte, R5, R2, 1); // units of 8 bytes, not counting the first
+        load_bytes(a, BYTES, 2, pass);
+        a.load(Size::Byte, R5, FP, BYTES + 1); // units of 8 bytes, not counting the first
         a.alu(Alu::Add, R5, 1);
         a.alu(Alu::Lsh, R5, 3);
-        a.alu(Alu::Add, R2, R5);
+        a.alu(Alu::Add, R7, R5);
+        a.load(Size::Byte, R5, FP, BYTES);
     }
-    a.jump_if(Cond::Ne, R0, libc::IPPROTO_TCP, pass);
+    a.jump_if(Cond::Ne, R5, libc::IPPROTO_TCP, pass);
 }
 
 /// The loaded program with its maps, and who asked for which key.
