@@ -5,7 +5,7 @@ every copy of the originals that was made at import: the class attributes in ``s
 that eventlet imports for its hub. The natives wait; this module only puts them in place.
 
 Who calls it: ``patcher``, once, when ``select`` has been imported. What never happens here: no waiting, and no change
-of a class that somebody subclassed beyond the attributes named below.
+of a class beyond the attributes named below.
 """
 
 from __future__ import annotations
@@ -47,13 +47,15 @@ def patch(patcher: Patcher) -> None:
 def _patch_selectors(patcher: Patcher, selectors: ModuleType) -> None:
     """Give the classes the new objects, where they still hold the old ones.
 
-    Imported after ``select`` was patched they hold the new ones already.
+    Imported after ``select`` was patched they hold the new ones already. ``EpollSelector.select`` itself is native too:
+    its loop in Python costs as much as the stack does; what a subclass overrides is still called.
     """
     for class_name, attribute, name in _CAPTURED:
         selector = getattr(selectors, class_name, None)
         new = getattr(_native, name)
         if selector is not None and vars(selector).get(attribute) is not new:
             patcher.replace(selector, attribute, new)
+    patcher.replace(selectors.EpollSelector, "select", _native.epoll_select(selectors.EpollSelector))
 
 
 def _seed_eventlet(patcher: Patcher, select: ModuleType) -> None:

@@ -44,6 +44,9 @@ def select(
 ) -> tuple[list[Any], list[Any], list[Any]]:
     """`select.select` over both kinds of descriptor."""
 
+def epoll_select(selector: type) -> Any:
+    """A native method in place of `selectors.EpollSelector.select`."""
+
 @final
 class Watcher:
     """An interest set for a foreign event loop, with an eventfd that is readable while something is ready."""

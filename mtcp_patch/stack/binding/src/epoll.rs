@@ -39,6 +39,18 @@ struct Buffers {
     kernel: Vec<libc::epoll_event>,
 }
 
+impl Buffers {
+    fn len(&self) -> usize {
+        self.watched.len() + self.kernel.len()
+    }
+
+    /// `(descriptor, mask)`, the virtual ones first.
+    fn events(&self) -> impl Iterator<Item = (i32, u32)> + '_ {
+        let watched = self.watched.iter().map(|&(_, mask, data)| (data as i32, mask));
+        watched.chain(self.kernel.iter().map(|e| (e.u64 as i32, e.events)))
+    }
+}
+
 thread_local! {
     static BUFFERS: Cell<Buffers> = const {
         Cell::new(Buffers { watched: Vec::new(), kernel: Vec::new() })
@@ -273,6 +285,41 @@ impl Epoll {
         }
     }
 
+    /// One wait; what is ready is in `buffers` afterwards.
+    fn wait(
+        &self,
+        py: Python<'_>,
+        epfd: RawFd,
+        timeout: Timeout,
+        max: usize,
+        buffers: &mut Buffers,
+    ) -> PyResult<()> {
+        match self.watcher.get() {
+            None => {
+                buffers.watched.clear();
+                self.poll_kernel(py, epfd, timeout, max, &mut buffers.kernel)
+            }
+            Some(w) => self.poll_both(py, epfd, *w, timeout, max, buffers),
+        }
+    }
+
+    /// Waits, and makes of the number of events and of each `(descriptor, mask)` what the caller
+    /// wants. `build` runs no Python code that waits.
+    pub fn poll_into<T>(
+        &self,
+        py: Python<'_>,
+        timeout: Timeout,
+        max: usize,
+        build: impl FnOnce(usize, &mut dyn Iterator<Item = (i32, u32)>) -> PyResult<T>,
+    ) -> PyResult<T> {
+        let epfd = self.open_fd()?;
+        let mut buffers = BUFFERS.take();
+        let done = self.wait(py, epfd, timeout, max.min(MOST_EVENTS), &mut buffers);
+        let result = done.and_then(|()| build(buffers.len(), &mut buffers.events()));
+        BUFFERS.set(buffers);
+        result
+    }
+
     fn release(&self) -> Result<(), Errno> {
         let epfd = self.epfd.swap(-1, Relaxed);
         if epfd < 0 {
@@ -386,7 +433,7 @@ impl Epoll {
         timeout: Option<&Bound<'_, PyAny>>,
         maxevents: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        let epfd = self.open_fd()?;
+        self.open_fd()?;
         let timeout = args::poll_timeout(timeout, 1_000_000_000)?;
         let max = match maxevents.map_or(Ok(-1), args::c_int)? {
             -1 => DEFAULT_EVENTS,
@@ -396,22 +443,7 @@ impl Epoll {
             }
             n => (n as usize).min(MOST_EVENTS),
         };
-        let mut buffers = BUFFERS.take();
-        let done = match self.watcher.get() {
-            None => {
-                buffers.watched.clear();
-                self.poll_kernel(py, epfd, timeout, max, &mut buffers.kernel)
-            }
-            Some(w) => self.poll_both(py, epfd, *w, timeout, max, &mut buffers),
-        };
-        let list = done.and_then(|()| {
-            let watched = buffers.watched.iter().map(|&(_, mask, data)| (data as i32, mask));
-            let kernel = buffers.kernel.iter().map(|e| (e.u64 as i32, e.events));
-            let len = buffers.watched.len() + buffers.kernel.len();
-            pair_list(py, len, watched.chain(kernel))
-        });
-        BUFFERS.set(buffers);
-        list
+        self.poll_into(py, timeout, max, |len, events| pair_list(py, len, events))
     }
 
     fn __enter__(slf: PyRef<'_, Self>) -> PyResult<PyRef<'_, Self>> {

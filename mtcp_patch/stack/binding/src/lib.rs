@@ -11,6 +11,7 @@ mod gil;
 mod object;
 mod poll;
 mod select;
+mod selector;
 mod socket;
 mod watcher;
 
@@ -30,6 +31,7 @@ fn add_waiting(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<watcher::Watcher>()?;
     m.add_function(wrap_pyfunction!(poll::poll_object, m)?)?;
     m.add_function(wrap_pyfunction!(select::select, m)?)?;
+    m.add_function(wrap_pyfunction!(selector::epoll_select, m)?)?;
     m.add_function(wrap_pyfunction!(dispatch::fd_dispatch, m)?)?;
     m.add_function(wrap_pyfunction!(fdfuncs::fd_read, m)?)?;
     m.add_function(wrap_pyfunction!(fdfuncs::fd_write, m)?)?;
