@@ -28,8 +28,14 @@ if TYPE_CHECKING:
 __all__ = ["__version__", "install", "is_installed", "original", "status", "uninstall"]
 __version__ = "0.1.0"
 
-# One module a neighbour of the stack; each has TARGETS and patch(patcher) (see patcher.Shim). In this order.
-_SHIMS = ("socket_shim", "selectors_shim", "os_shim", "gevent_shim")
+# One module a neighbour of the stack, with its TARGETS: the modules whose import sets it off (see patcher.Shim).
+# Said here as well, because a shim is loaded only when it is set off.
+_SHIMS = {
+    "socket_shim": ("socket",),
+    "selectors_shim": ("select",),
+    "os_shim": ("os",),
+    "gevent_shim": ("gevent._config",),
+}
 
 _lock = RLock()
 _patcher: Patcher | None = None
@@ -56,11 +62,10 @@ def install(**settings: Any) -> None:
         loaded = config.load(settings, given_origin=config.ARGUMENT)
         if not loaded.enabled:
             return
-        shims = [importlib.import_module(f"{__name__}.{name}") for name in _SHIMS]
         patcher = Patcher()
         lifecycle.start(loaded, patcher)
-        for shim in shims:
-            patcher.add_shim(shim)
+        for name, targets in _SHIMS.items():
+            patcher.add_shim(f"{__name__}.{name}", targets)
         _patcher, _settings = patcher, loaded
 
 

@@ -77,7 +77,7 @@ def _act(command: Command, settings: Settings) -> int:
         info.write(settings, sys.stderr if command.program else sys.stdout)
         if not command.program:
             return 0
-    if not command.program and "-i" not in command.flags:
+    if not command.program and not (command.interactive or sys.flags.interactive):
         raise UsageError("no program given: name a script, a directory or zip file, -m module, -c code, or - for stdin")
     _run(command, settings)
 

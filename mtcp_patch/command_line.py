@@ -50,7 +50,7 @@ class Command:
 
     ``given``: our settings by public name, with the text of each value (see ``config.load``).
     ``flags``: python's own flags, in order. ``program``: the rest of python's command line: a script, ``-m``, ``-c``
-    or ``-``, then the program's arguments; empty if no program was named.
+    or ``-``, then the program's arguments; empty if no program was named. ``interactive``: ``-i`` is among the flags.
     """
 
     def __init__(self) -> None:
@@ -58,6 +58,7 @@ class Command:
         self.given: dict[str, object] = {}
         self.flags: list[str] = []
         self.program: list[str] = []
+        self.interactive = False
 
 
 def parse(words: Sequence[str]) -> Command:
@@ -101,12 +102,14 @@ def split_python_flags(words: Sequence[str]) -> tuple[list[str], list[str]]:
         for position, letter in enumerate(word[1:], 1):
             attached = word[position + 1 :]
             if letter in "cm":
-                return flags, [f"-{letter}", *([attached] if attached else []), *rest]
+                before = [word[:position]] if position > 1 else []
+                return flags + before, [f"-{letter}", *([attached] if attached else []), *rest]
             _refuse(letter)
             if letter in _PYTHON_VALUES:
-                flags += [f"-{letter}", attached or _value(f"-{letter}", rest)]
+                flags += [word] if attached else [word, _value(f"-{letter}", rest)]
                 break
-            flags.append(f"-{letter}")
+        else:
+            flags.append(word)
     return flags, rest
 
 
@@ -138,9 +141,11 @@ def _long_option(word: str, rest: list[str], command: Command) -> None:
 
 def _short_options(word: str, rest: list[str], command: Command) -> bool:
     """Handle one word of single-letter options. Returns whether the program was found in it."""
+    pythons = "-"  # the letters of this word that are python's, which keep their word
     for position, letter in enumerate(word[1:], 1):
         attached = word[position + 1 :]
         if letter in "cm":
+            command.flags += [pythons] if pythons != "-" else []
             command.program = [f"-{letter}", attached or _value(f"-{letter}", rest), *rest]
             return True
         _refuse(letter)
@@ -149,14 +154,17 @@ def _short_options(word: str, rest: list[str], command: Command) -> bool:
         elif letter == "v":
             _give("verbose", "1", command)
         elif letter in _PYTHON_VALUES:
-            command.flags += [f"-{letter}", attached or _value(f"-{letter}", rest)]
+            pythons += letter + attached
+            command.flags += [pythons] if attached else [pythons, _value(f"-{letter}", rest)]
             return False
         elif letter in _PYTHON_SWITCHES:
-            command.flags.append(f"-{letter}")
+            pythons += letter
+            command.interactive |= letter == "i"
         else:
             # "-require" is a long option with a dash missing, rather than seven letters
             options = [setting.option for setting in SETTINGS.values() if setting.option] + list(_ACTIONS)
             raise UsageError(f"unknown option {word}{did_you_mean('-' + word, options) if len(word) > 2 else ''}")
+    command.flags += [pythons] if pythons != "-" else []
     return False
 
 

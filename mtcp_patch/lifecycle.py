@@ -73,34 +73,21 @@ def stack_status() -> dict[str, Any]:
 
 
 def _patch_exits(patcher: Patcher, say_goodbye: Callable[[], None]) -> None:
-    """Wrap the ways out of this program on which atexit does not run.
+    """Say goodbye on the ways out of this program on which atexit does not run.
 
     ``os.execl``, ``execvp`` and the others end in these two, by the module's own globals.
     """
-    real_exit, real_execv, real_execve = os._exit, os.execv, os.execve
+    from .stack import _native
 
-    def _exit(status: int) -> None:
+    def before_exit(status: int) -> None:
         say_goodbye()
-        real_exit(status)
 
-    def execv(path: Any, argv: Any, /) -> None:
+    def before_exec(path: Any, *_rest: Any, **_more: Any) -> None:
         if _is_program(path):
             say_goodbye()
-        real_execv(path, argv)
 
-    def execve(path: Any, argv: Any, env: Any) -> None:
-        if _is_program(path):
-            say_goodbye()
-        real_execve(path, argv, env)
-
-    for name, wrapper, real in (
-        ("_exit", _exit, real_exit),
-        ("execv", execv, real_execv),
-        ("execve", execve, real_execve),
-    ):
-        wrapper.__doc__ = real.__doc__
-        wrapper.__module__ = "os"
-        patcher.replace(os, name, wrapper)
+    for name, first in (("_exit", before_exit), ("execv", before_exec), ("execve", before_exec)):
+        patcher.replace(os, name, _native.call_before(getattr(os, name), first))
 
 
 def _is_program(path: Any) -> bool:

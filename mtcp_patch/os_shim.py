@@ -18,13 +18,14 @@ import errno
 import functools
 import os
 import struct
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
 
 from .stack import _native
 
+TYPE_CHECKING = False  # as typing has it; loading typing would cost every child process some ms
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
     from types import ModuleType
+    from typing import Any
 
     from .patcher import Patcher
 

@@ -21,6 +21,7 @@ A shim therefore names in ``TARGETS`` only modules after whose import ``patch()`
 
 from __future__ import annotations
 
+import importlib
 import sys
 from _thread import RLock
 from types import ModuleType
@@ -145,8 +146,8 @@ class Patcher:
 
     # --- for mtcp_patch/__init__.py ------------------------------------------------------------------------------
 
-    def add_shim(self, shim: Shim) -> None:
-        """Have ``shim.patch(self)`` called once, as soon as the first of its targets has been imported."""
+    def add_shim(self, module: str, targets: Iterable[str]) -> None:
+        """Load the named shim and call its ``patch(self)``, once, when the first of its targets has been imported."""
         done = False
 
         def run(_imported: ModuleType) -> None:
@@ -154,9 +155,10 @@ class Patcher:
             with self._lock:
                 first, done = not done, True
             if first:
+                shim: Shim = importlib.import_module(module)
                 shim.patch(self)
 
-        for target in shim.TARGETS:
+        for target in targets:
             self.when_imported(target, run)
 
     def original(self, name: str) -> object:

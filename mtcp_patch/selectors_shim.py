@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import sys
 from types import ModuleType
-from typing import TYPE_CHECKING
 
 from .stack import _native
 
+TYPE_CHECKING = False  # as typing has it; loading typing would cost every child process some ms
 if TYPE_CHECKING:
     from .patcher import Patcher
 

@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import errno
 import functools
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # as typing has it; loading typing would cost every child process some ms
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
     from .patcher import Patcher
 
 TARGETS = ("socket",)

@@ -71,6 +71,9 @@ def fd_dispatch(original: _F, virtual_: Callable[..., Any], looks: str) -> _F:
     `looks`: "first" (the first argument is an int), "fileno" (or has fileno()), "two" (either of the first two).
     """
 
+def call_before(original: _F, first: Callable[..., object]) -> _F:
+    """A builtin that calls `first`, then `original`, with the same arguments, and leaves no frame in a traceback."""
+
 def fd_read(vfd: int, n: int, /) -> bytes: ...
 def fd_write(vfd: int, data: ReadableBuffer, /) -> int: ...
 def fd_close(fd: int) -> None: ...

@@ -66,7 +66,7 @@ ENDINGS = {
     "SIGKILL": "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
     "abort": "import os, resource; resource.setrlimit(resource.RLIMIT_CORE, (0, 0)); os.abort()",
     "atexit": "import atexit; atexit.register(print, 'bye'); raise SystemExit(4)",
-    "atexit raises": "import atexit; atexit.register(lambda: 1 / 0)",
+    "atexit raises": "import atexit; atexit.register(int, 'x')",
     "daemon thread": "import threading, time; threading.Thread(target=time.sleep, args=(60,), daemon=True).start()",
     "thread raises": "import threading; t = threading.Thread(target=lambda: 1 / 0, name='T'); t.start(); t.join()",
     "exec": "import os, sys; os.execv(sys.executable, [sys.executable, '-c', 'print(7); raise SystemExit(6)'])",
@@ -179,8 +179,15 @@ SITECUSTOMIZE = {
 @pytest.mark.parametrize("text", SITECUSTOMIZE.values(), ids=SITECUSTOMIZE.keys())
 def test_the_shadowed_sitecustomize_runs(tree: Runner, text: str) -> None:
     tree.write("site/sitecustomize.py", text)
-    seen = tree.both(["probe.py"], env={"PYTHONPATH": "site"})
-    assert "__main__" in seen.out
+    in_site = {"PYTHONPATH": "site"}
+    plain = tree.run(["probe.py"], env=in_site)
+    launched = tree.launch(["probe.py"], env=in_site)
+    # The launcher is a Python as well, and its own site module ran it before.
+    once = tree.run(["-c", ""], env=in_site)
+    assert launched == (0, once.out + plain.out, once.err + plain.err)
+    assert json.loads(plain.out[plain.out.index("{") :])["sitecustomize"] == (
+        None if once.err else str(tree.directory / "site" / "sitecustomize.py")
+    )
 
 
 INSTALLED = "import sys; print(sys.modules.get('mtcp_patch') is not None and sys.modules['mtcp_patch'].is_installed())"

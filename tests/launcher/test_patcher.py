@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import mtcp_patch
 from mtcp_patch import import_hooks
 from mtcp_patch.patcher import Patcher
 
@@ -215,16 +216,22 @@ def test_hooks_of_many_threads(patcher: Patcher, folder: Path) -> None:
     assert sorted(module.__name__ for module in seen) == sorted(f"hooked_{number}" for number in range(20))
 
 
-def test_a_shim_patches_once_when_the_first_target_is_there(patcher: Patcher, folder: Path) -> None:
+def test_a_shim_is_loaded_and_patches_once_when_the_first_target_is_there(patcher: Patcher, folder: Path) -> None:
     (folder / "hooked_other.py").write_text("")
-    calls: list[Patcher] = []
-    shim = types.SimpleNamespace(TARGETS=("hooked_module", "hooked_other"), patch=calls.append)
-    patcher.add_shim(shim)  # type: ignore[arg-type]
-    assert calls == []
+    (folder / "hooked_shim.py").write_text("calls = []\npatch = calls.append\n")
+    patcher.add_shim("hooked_shim", ("hooked_module", "hooked_other"))
+    assert "hooked_shim" not in sys.modules
     import hooked_module  # noqa: F401
     import hooked_other  # type: ignore[import-not-found]  # noqa: F401
 
-    assert calls == [patcher]
+    assert sys.modules["hooked_shim"].calls == [patcher]
+
+
+def test_the_table_of_shims_agrees_with_the_shims() -> None:
+    import importlib
+
+    for name, targets in mtcp_patch._SHIMS.items():
+        assert targets == importlib.import_module(f"mtcp_patch.{name}").TARGETS
 
 
 def test_a_hook_can_be_cancelled() -> None:

@@ -109,6 +109,25 @@ entry!(by_first, Looks::First);
 entry!(by_first_or_fileno, Looks::FirstOrFileno);
 entry!(by_two, Looks::Two);
 
+/// The entry of `call_before`.
+unsafe extern "C" fn both(
+    pair: *mut ffi::PyObject,
+    argv: *const *mut ffi::PyObject,
+    nargs: ffi::Py_ssize_t,
+    kwnames: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: called by CPython as METH_FASTCALL | METH_KEYWORDS; `pair` is a tuple of two that
+    // lives as long as the function.
+    unsafe {
+        let first = PyObject_Vectorcall(ffi::PyTuple_GetItem(pair, 1), argv, nargs as usize, kwnames);
+        if first.is_null() {
+            return first;
+        }
+        ffi::Py_DECREF(first);
+        PyObject_Vectorcall(ffi::PyTuple_GetItem(pair, 0), argv, nargs as usize, kwnames)
+    }
+}
+
 fn c_string(text: String) -> PyResult<CString> {
     CString::new(text).map_err(|_| PyValueError::new_err("embedded null character"))
 }
@@ -123,6 +142,30 @@ pub fn fd_dispatch(
     virtual_: &Bound<'_, PyAny>,
     looks: &str,
 ) -> PyResult<Py<PyAny>> {
+    let entry = match looks {
+        "first" => by_first,
+        "fileno" => by_first_or_fileno,
+        "two" => by_two,
+        other => return Err(PyValueError::new_err(format!("unknown looks: {other}"))),
+    };
+    stand_in(original, virtual_, entry)
+}
+
+/// A builtin that calls `first` and then `original`, both with the same arguments. An error of
+/// `first` is raised instead of the call.
+///
+/// It has the name, signature and doc of `original`, and leaves no frame in a traceback of its.
+#[pyfunction]
+pub fn call_before(original: &Bound<'_, PyAny>, first: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+    stand_in(original, first, both)
+}
+
+/// A builtin over `entry` that looks like `original` and has the pair as its self.
+fn stand_in(
+    original: &Bound<'_, PyAny>,
+    other: &Bound<'_, PyAny>,
+    entry: ffi::PyCFunctionFastWithKeywords,
+) -> PyResult<Py<PyAny>> {
     let py = original.py();
     let name: String = original.getattr("__name__")?.extract()?;
     let text = |attribute: &str| -> String {
@@ -134,12 +177,6 @@ pub fn fd_dispatch(
         .fold(text("__text_signature__"), |text, module| text.replace(module, ""));
     let doc = text("__doc__");
     let doc = if signature.is_empty() { doc } else { format!("{name}{signature}\n--\n\n{doc}") };
-    let entry = match looks {
-        "first" => by_first,
-        "fileno" => by_first_or_fileno,
-        "two" => by_two,
-        other => return Err(PyValueError::new_err(format!("unknown looks: {other}"))),
-    };
     // A builtin needs its definition for ever, and the original may go before it does: leaked, a
     // few hundred bytes for each replaced function.
     let definition = Box::leak(Box::new(ffi::PyMethodDef {
@@ -148,7 +185,7 @@ pub fn fd_dispatch(
         ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
         ml_doc: c_string(doc)?.into_raw(),
     }));
-    let pair = PyTuple::new(py, [original, virtual_])?;
+    let pair = PyTuple::new(py, [original, other])?;
     let module = original.getattr("__module__")?;
     // SAFETY: the definition lives for ever; the function takes its own references to the others.
     let function = unsafe { ffi::PyCFunction_NewEx(definition, pair.as_ptr(), module.as_ptr()) };

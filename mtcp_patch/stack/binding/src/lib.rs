@@ -33,6 +33,7 @@ fn add_waiting(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(select::select, m)?)?;
     m.add_function(wrap_pyfunction!(selector::epoll_select, m)?)?;
     m.add_function(wrap_pyfunction!(dispatch::fd_dispatch, m)?)?;
+    m.add_function(wrap_pyfunction!(dispatch::call_before, m)?)?;
     m.add_function(wrap_pyfunction!(fdfuncs::fd_read, m)?)?;
     m.add_function(wrap_pyfunction!(fdfuncs::fd_write, m)?)?;
     m.add_function(wrap_pyfunction!(fdfuncs::fd_close, m)?)?;
