@@ -11,11 +11,11 @@ VIRTUAL = "assert sock.fileno() >= 1 << 30, sock; sock.bind(('127.0.0.1', 0)); s
 # Before install(): the program is run plain, and installs after these lines.
 EARLY = {
     "from socket import socket": "from socket import socket as S\n",
-    "from _socket import socket": "from _socket import socket as S\n",
+    "from _socket import socket": "import socket\nfrom _socket import socket as S\n",
     "SocketType": "from socket import SocketType as S\n",
     "subclass": "import socket\nclass S(socket.socket): pass\n",
     "subclass with slots": "import socket\nclass S(socket.socket):\n    __slots__ = ('x',)\n",
-    "subclass of _socket.socket": "import _socket\nclass S(_socket.socket): pass\n",
+    "subclass of _socket.socket": "import socket, _socket\nclass S(_socket.socket): pass\n",
     "ssl imported": "import ssl\nfrom socket import socket as S\n",
     "asyncio imported": "import asyncio\nfrom socket import socket as S\n",
 }
@@ -128,7 +128,7 @@ def test_methods_have_the_originals_docs(run_python: Run) -> None:
         import _socket, mtcp_patch
         original = mtcp_patch.original("_socket.socket")
         for name, method in vars(_socket.socket).items():
-            if hasattr(method, "__objclass__") and name in vars(original):
+            if callable(method) and name in vars(original):
                 assert method.__doc__ == getattr(original, name).__doc__, name
                 assert method.__text_signature__ == getattr(original, name).__text_signature__, name
         """
@@ -307,18 +307,15 @@ def test_a_kernel_socket_from_before_goes_on(run_python: Run) -> None:
 def test_a_subinterpreter_is_refused_clearly(run_python: Run) -> None:
     done = run_python(
         """
-        try: import _interpreters as interpreters
-        except ImportError: import _xxsubinterpreters as interpreters
-        one = interpreters.create()
-        code = '''
-try:
-    import mtcp_patch
-    mtcp_patch.install(device=["memory"])
-except ImportError as error:
-    import os
-    os.write(1, b"refused")
-'''
-        interpreters.run_string(one, code)
+        try:
+            import _interpreters as interpreters
+        except ImportError:
+            import _xxsubinterpreters as interpreters
+        interpreters.run_string(interpreters.create(), "\\n".join([
+            "import os, mtcp_patch",
+            "try: mtcp_patch.install(device=['memory'])",
+            "except ImportError as error: os.write(1, b'refused')",
+        ]))
         """,
     )
     assert done.stdout == "refused"

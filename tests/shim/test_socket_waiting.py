@@ -427,6 +427,44 @@ print("end")
     assert "panicked" not in done.stderr
 
 
+BUSY = {
+    "recv": "a.settimeout(0.001); a.recv(1)",
+    "accept": "listener.settimeout(0.001); listener.accept()",
+    "select": "select.select([a], [], [], 0.001)",
+    "poll": "p = select.poll(); p.register(a, select.POLLIN); p.poll(1)",
+    "epoll": "p = select.epoll(); p.register(a, select.EPOLLIN); p.poll(0.001)",
+}
+
+
+@pytest.mark.parametrize("wait", BUSY)
+def test_daemon_threads_that_wake_during_the_exit_do_not_abort_it(run_python: Run, stack: str, wait: str) -> None:
+    """The interpreter ends such a thread when it asks for the GIL again: no Rust frame may stop that by an abort."""
+    done = run_python(
+        PROGRAM
+        + f"""
+import atexit
+def work():
+    while True:
+        try:
+            {BUSY[wait]}
+        except OSError:
+            pass
+for _ in range(8):
+    threading.Thread(target=work, daemon=True).start()
+class Slow:                             # keeps the interpreter in its last phase for a while
+    def __del__(self, sleep=time.sleep):
+        sleep(0.2)
+sys.slow = Slow()
+time.sleep(0.1)
+print("end", flush=True)
+""",
+        stack,
+    )
+    assert done.stdout == "end\n"
+    assert "fatal" not in done.stderr.lower()
+    assert "panicked" not in done.stderr
+
+
 def test_sigpipe_is_never_raised(run_python: Run) -> None:
     """Ours only: the kernel sends it, and CPython starts with it ignored."""
     run_python(

@@ -121,10 +121,6 @@ pub(super) unsafe fn call(
 
 /// Raises what CPython raises for arguments that a method does not take.
 ///
-/// The original checks its arguments before it touches the descriptor, and touches none of the
-/// kernel's: 2^30 is above any limit. Should it find the arguments good after all, it ends in
-/// EBADF, which would mislead; then it is a TypeError.
-///
 /// # Safety
 /// As `call`.
 pub(super) unsafe fn explain(
@@ -136,11 +132,7 @@ pub(super) unsafe fn explain(
 ) -> Object {
     // SAFETY: as the caller promises.
     unsafe {
-        let result = call(method, socket, args, nargs, kwnames);
-        let misled = if result.is_null() { is_ebadf() } else { true };
-        if misled {
-            ffi::Py_XDECREF(result);
-            ffi::PyErr_Clear();
+        if accepts(method, socket, args, nargs, kwnames) {
             let name = super::table::entry(method).name;
             ffi::PyErr_Format(
                 ffi::PyExc_TypeError,
@@ -149,6 +141,32 @@ pub(super) unsafe fn explain(
             );
         }
         std::ptr::null_mut()
+    }
+}
+
+/// Whether CPython's method finds nothing wrong with the arguments. If it does, its exception is set.
+///
+/// The original checks its arguments before it touches the descriptor, and then ends in EBADF: no
+/// descriptor of the kernel's is as high as 2^30.
+///
+/// # Safety
+/// As `call`.
+pub(super) unsafe fn accepts(
+    method: Method,
+    socket: Object,
+    args: *const Object,
+    nargs: usize,
+    kwnames: Object,
+) -> bool {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let result = call(method, socket, args, nargs, kwnames);
+        if result.is_null() && !is_ebadf() {
+            return false;
+        }
+        ffi::Py_XDECREF(result);
+        ffi::PyErr_Clear();
+        true
     }
 }
 

@@ -168,17 +168,14 @@ fn sendmsg_parts(
     }
     // SAFETY: the arguments of a call; the GIL is held.
     let flags = unsafe {
+        if !ancillary.is_null() {
+            refuse_ancillary(call, sequence, ancillary)?;
+        }
         let flags = args::int_or(flags, 0)?;
         if !address.is_null() && address != ffi::Py_None() {
             check_destination(call, c"socket.sendmsg", address)?;
         } else {
             addr::audit(c"socket.sendmsg", call.socket, ffi::Py_None())?;
-        }
-        if !ancillary.is_null() {
-            let ancillary = args::sequence(ancillary)?;
-            if ffi::PyTuple_Size(ancillary.as_ptr()) > 0 {
-                return Err(Fail::Unsupported(ANCILLARY));
-            }
         }
         flags
     };
@@ -189,4 +186,21 @@ fn sendmsg_parts(
         pieces => send_pieces(call, pieces, flags)?,
     };
     Ok(object::size(sent)?.into_ptr())
+}
+
+/// Ancillary data must be empty. Data that CPython would not take either is its TypeError.
+unsafe fn refuse_ancillary(call: &Call, buffers: &Owned, ancillary: Object) -> Result<(), Fail> {
+    // SAFETY: the arguments of a call; the GIL is held.
+    unsafe {
+        let items = args::sequence(ancillary)?;
+        if ffi::PyTuple_Size(items.as_ptr()) == 0 {
+            return Ok(());
+        }
+        let given = [buffers.as_ptr(), items.as_ptr()];
+        let no_names = std::ptr::null_mut();
+        if kernel::accepts(Method::SendMsg, call.socket, given.as_ptr(), 2, no_names) {
+            return Err(Fail::Unsupported(ANCILLARY));
+        }
+        Err(Fail::Raised)
+    }
 }
