@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 
     ModuleHook = Callable[[ModuleType], None]
 
-_lock = RLock()  # guards the two tables; never held while a hook or a finder runs
+_lock = RLock()  # guards the tables; never held while a hook or a finder runs
 _waiting: dict[str, list[ModuleHook]] = {}
+# Hooks of modules whose body was running when they were registered (`import selectors` imports `select` on the way):
+# such a module went by unseen, so its hooks run after the next import that we do see, or the next registration.
+_unfinished: list[tuple[ModuleType, ModuleHook]] = []
 _searching: set[tuple[str, int]] = set()
 
 
@@ -37,7 +40,21 @@ def when_imported(name: str, hook: ModuleHook) -> None:
             if _finder not in sys.meta_path:
                 sys.meta_path.insert(0, _finder)
             return
-    hook(module)
+        _unfinished.append((module, hook))
+    _run_finished()
+
+
+def _run_finished() -> None:
+    """Run the hooks in ``_unfinished`` whose module is complete by now."""
+    with _lock:
+        ready = [entry for entry in _unfinished if not _is_initializing(entry[0])]
+        _unfinished[:] = [entry for entry in _unfinished if entry not in ready]
+    for module, hook in ready:
+        hook(module)
+
+
+def _is_initializing(module: ModuleType) -> bool:
+    return bool(getattr(getattr(module, "__spec__", None), "_initializing", False))
 
 
 def cancel(hook: ModuleHook) -> None:
@@ -48,6 +65,7 @@ def cancel(hook: ModuleHook) -> None:
                 hooks.remove(hook)
             if not hooks:
                 del _waiting[name]
+        _unfinished[:] = [entry for entry in _unfinished if entry[1] is not hook]
         _drop_idle_finder()
 
 
@@ -62,6 +80,7 @@ def _run_hooks(module: ModuleType, name: str) -> None:
         _drop_idle_finder()
     for hook in hooks:
         hook(module)
+    _run_finished()
 
 
 class _Finder:
