@@ -56,7 +56,7 @@ def unprivileged(argv: Sequence[str]) -> list[str]:
 
 def clean_environment(runtime_dir: str | None, **more: str) -> dict[str, str]:
     """The environment without anything of ours or of a proxy's, then what the test sets."""
-    dropped = ("MTCP_PATCH", "PYTHONPATH", "GEVENT_LOOP")
+    dropped = ("MTCP_PATCH", "PYTHONPATH", "GEVENT_LOOP", "XDG_RUNTIME_DIR")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(dropped) and "proxy" not in k.lower()}
     if runtime_dir is not None:
         environment["MTCP_PATCH_RUNTIME_DIR"] = runtime_dir
