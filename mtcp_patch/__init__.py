@@ -16,6 +16,7 @@ What never happens here: nothing is patched, loaded or printed by importing it.
 from __future__ import annotations
 
 import importlib
+import os
 from _thread import RLock
 
 TYPE_CHECKING = False
@@ -62,10 +63,16 @@ def install(**settings: Any) -> None:
         loaded = config.load(settings, given_origin=config.ARGUMENT)
         if not loaded.enabled:
             return
+        if config.ORIGINS_VARIABLE not in os.environ:  # else the launcher has looked
+            config.check_devices(loaded)
         patcher = Patcher()
-        lifecycle.start(loaded, patcher)
-        for name, targets in _SHIMS.items():
-            patcher.add_shim(f"{__name__}.{name}", targets)
+        try:
+            lifecycle.start(loaded, patcher)
+            for name, targets in _SHIMS.items():
+                patcher.add_shim(f"{__name__}.{name}", targets)
+        except BaseException:
+            patcher.restore()
+            raise
         _patcher, _settings = patcher, loaded
 
 

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from launcher.conftest import PROBE, TIMEOUT_S, Runner
 from support.programs import clean_environment
+
+from launcher.conftest import PROBE, TIMEOUT_S, Runner
 
 Probe = Callable[[str], Path]
 

@@ -1,0 +1,1 @@
+"""The launcher, the settings, the registry of patched names, and ss."""
