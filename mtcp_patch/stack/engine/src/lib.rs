@@ -9,7 +9,26 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod buffer;
 pub mod device;
+pub mod event;
 pub mod flow;
+pub mod limits;
+pub mod listen;
+pub mod shard;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
+mod slab;
+pub mod stats;
+mod tcp;
 pub mod time;
+mod wheel;
 pub mod wire;
+
+pub use event::{ConnId, Error, Event, ListenerId};
+pub use limits::Config;
+pub use listen::{ListenOptions, ListenerInfo};
+pub use shard::{ConnInfo, ConnectOptions, Path, Shard};
+pub use stats::{Refusal, Stats};
+pub use tcp::tcb::{ConnOptions, Keepalive};
+pub use tcp::State;

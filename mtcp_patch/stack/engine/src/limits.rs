@@ -1,0 +1,118 @@
+//! Every maximum of the engine, in one place.
+//!
+//! What grows with the traffic (connections, buffers, queues, ranges) stops at a number of this
+//! file, and a counter of [`crate::stats::Stats`] says how often it stopped.
+
+/// Out-of-order ranges kept for one connection; a further one is dropped and the peer resends it.
+pub const MAX_REASSEMBLY_RANGES: usize = 64;
+
+/// Self-contained replies (RST, TIME-WAIT acknowledgments) waiting for one device.
+pub const MAX_PENDING_REPLIES: usize = 4096;
+
+/// Challenge acknowledgments a second for the whole shard (RFC 5961 section 7).
+pub const MAX_CHALLENGE_ACKS_PER_SECOND: u32 = 1000;
+
+/// Least time between two acknowledgments of empty segments outside the window, for one
+/// connection, in microseconds: two peers that disagree must not answer each other for ever.
+pub const OUT_OF_WINDOW_ACK_INTERVAL_US: u64 = 500_000;
+
+/// Segments that one connection may send before the next of the data list has its turn.
+pub const MAX_SEGMENTS_PER_TURN: usize = 16;
+
+/// Devices of one shard.
+pub const MAX_DEVICES: usize = 256;
+
+/// Listeners of one shard.
+pub const MAX_LISTENERS: usize = 65_536;
+
+/// The longest accept queue, whatever backlog was asked for (Linux: `net.core.somaxconn`).
+pub const MAX_BACKLOG: usize = 4096;
+
+/// Window scale shift that RFC 7323 section 2.3 permits at most.
+pub const MAX_WINDOW_SCALE: u8 = 14;
+
+/// The smallest buffer allocation, in bytes.
+pub const MIN_BUFFER_BYTES: usize = 1024;
+
+/// Buffers up to this size go back to the shard's pool the moment they run empty, in bytes.
+pub const MAX_POOLED_BUFFER_BYTES: usize = 16 * 1024;
+
+/// Memory that the pool of free buffers may hold, in bytes for each of its five sizes.
+pub const MAX_POOL_BYTES_PER_SIZE: usize = 1024 * 1024;
+
+/// What an empty buffer may hold even when the shard's memory is used up, in bytes: every
+/// connection can make progress, however slowly.
+pub const GUARANTEED_BUFFER_BYTES: usize = 4 * 1024;
+
+/// The smallest payload limit that a peer or an ICMP message can force on us, in bytes.
+/// (RFC 9293 3.7.1 lets the default be 536; smaller ones exist, tiny ones are attacks.)
+pub const MIN_SEND_MSS: u32 = 48;
+
+/// What a shard may use, and its timing. Sizes in bytes, times in microseconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Largest receive buffer of a connection, hence the largest window offered.
+    pub recv_buffer_bytes: usize,
+    /// Receive buffer limit of a new connection; it doubles as the application keeps up.
+    pub recv_buffer_initial_bytes: usize,
+    /// Send buffer limit of a new connection; it follows the congestion window.
+    pub send_buffer_initial_bytes: usize,
+    /// Largest send buffer of a connection.
+    pub send_buffer_bytes: usize,
+    /// Connections of the shard, in every state together.
+    pub max_connections: usize,
+    /// Buffer memory of all connections together.
+    pub max_memory_bytes: usize,
+    /// Half-open connections of one listener.
+    pub syn_queue: usize,
+    /// Maximum segment lifetime; TIME-WAIT lasts twice as long (RFC 9293 3.4.2 says 2 min, Linux 30 s).
+    pub msl_us: u64,
+    /// Retransmission timeout before there is a measurement (RFC 6298 2.1).
+    pub rto_initial_us: u64,
+    /// Least retransmission timeout (RFC 6298 2.4 says 1 s; Linux 200 ms).
+    pub rto_min_us: u64,
+    /// Largest retransmission timeout (RFC 6298 2.5).
+    pub rto_max_us: u64,
+    /// Longest delay of an acknowledgment (RFC 9293 3.8.6.3: below 500 ms).
+    pub delayed_ack_us: u64,
+    /// Longest time that a corked partial segment waits (Linux: 200 ms).
+    pub cork_us: u64,
+    /// Stay of an abandoned connection in FIN-WAIT-2 (Linux: `tcp_fin_timeout`).
+    pub fin_wait_2_us: u64,
+    /// Time after which an empty large buffer is given back.
+    pub buffer_idle_us: u64,
+    /// Retransmissions of a SYN before connect fails (Linux: `tcp_syn_retries`).
+    pub syn_retries: u8,
+    /// Retransmissions of a SYN-ACK (Linux: `tcp_synack_retries`).
+    pub syn_ack_retries: u8,
+    /// Retransmissions of data before the connection fails (Linux: `tcp_retries2`).
+    pub data_retries: u8,
+    /// The same once the application has closed it (Linux: `tcp_orphan_retries`).
+    pub orphan_retries: u8,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            recv_buffer_bytes: 6 * 1024 * 1024,
+            recv_buffer_initial_bytes: 128 * 1024,
+            send_buffer_initial_bytes: 256 * 1024,
+            send_buffer_bytes: 4 * 1024 * 1024,
+            max_connections: 1_048_576,
+            max_memory_bytes: 1024 * 1024 * 1024,
+            syn_queue: 4096,
+            msl_us: 30_000_000,
+            rto_initial_us: 1_000_000,
+            rto_min_us: 200_000,
+            rto_max_us: 120_000_000,
+            delayed_ack_us: 40_000,
+            cork_us: 200_000,
+            fin_wait_2_us: 60_000_000,
+            buffer_idle_us: 1_000_000,
+            syn_retries: 6,
+            syn_ack_retries: 5,
+            data_retries: 15,
+            orphan_retries: 8,
+        }
+    }
+}

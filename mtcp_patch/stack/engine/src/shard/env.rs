@@ -1,0 +1,241 @@
+//! What all connections of a shard share: configuration, counters, memory, the timer wheel, the
+//! event queue, the transmit lists and the secrets. Connections get it by `&mut` beside themselves,
+//! so none can reach another.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::hash::Hasher;
+use core::net::{IpAddr, SocketAddr};
+use siphasher::sip::SipHasher13;
+
+use crate::buffer::Memory;
+use crate::device::{Caps, Device, DeviceId};
+use crate::event::{ConnId, Events};
+use crate::limits::{
+    Config, MAX_CHALLENGE_ACKS_PER_SECOND, MAX_PENDING_REPLIES, OUT_OF_WINDOW_ACK_INTERVAL_US,
+};
+use crate::stats::{Refusal, Stats};
+use crate::tcp::output::HOP_LIMIT;
+use crate::tcp::tcb::{list, Tcb};
+use crate::time::Instant;
+use crate::wheel::Wheel;
+use crate::wire::{Flags, Header, Link, Options, Segment, Seq};
+
+/// The transmit lists of one device, in the order in which they are served. A connection stands on
+/// each at most once (`Tcb::queued`).
+#[derive(Debug)]
+pub(crate) struct Port {
+    pub(crate) caps: Caps,
+    /// Complete headers that belong to no connection any more: resets, TIME-WAIT acknowledgments.
+    pub(crate) replies: VecDeque<Header>,
+    /// Connections whose SYN or SYN-ACK is to leave.
+    pub(crate) control: VecDeque<ConnId>,
+    /// Connections that owe an acknowledgment or a probe.
+    pub(crate) acks: VecDeque<ConnId>,
+    /// Connections that may have data or a FIN to send.
+    pub(crate) data: VecDeque<ConnId>,
+}
+
+impl Port {
+    pub(crate) fn new(caps: Caps) -> Self {
+        Self {
+            caps,
+            replies: VecDeque::new(),
+            control: VecDeque::new(),
+            acks: VecDeque::new(),
+            data: VecDeque::new(),
+        }
+    }
+
+    /// Whether any list has an entry.
+    pub(crate) fn has_output(&self) -> bool {
+        !(self.replies.is_empty()
+            && self.control.is_empty()
+            && self.acks.is_empty()
+            && self.data.is_empty())
+    }
+}
+
+/// Initial sequence numbers, RFC 6528: a keyed hash of the connection plus a 4 µs clock.
+pub(crate) struct Secrets {
+    isn: SipHasher13,
+}
+
+impl Secrets {
+    pub(crate) fn new(key: [u8; 16]) -> Self {
+        Self { isn: SipHasher13::new_with_key(&key) }
+    }
+
+    /// ISN = M + F(localip, localport, remoteip, remoteport, secretkey).
+    pub(crate) fn isn(&self, now: Instant, local: &SocketAddr, remote: &SocketAddr) -> Seq {
+        let mut hasher = self.isn;
+        for address in [local, remote] {
+            match address.ip() {
+                IpAddr::V4(ip) => hasher.write(&ip.octets()),
+                IpAddr::V6(ip) => hasher.write(&ip.octets()),
+            }
+            hasher.write(&address.port().to_be_bytes());
+        }
+        Seq((hasher.finish() as u32).wrapping_add((now.micros / 4) as u32))
+    }
+}
+
+/// The shared part of a shard.
+pub(crate) struct Env {
+    pub(crate) config: Config,
+    pub(crate) stats: Stats,
+    pub(crate) memory: Memory,
+    pub(crate) wheel: Wheel,
+    pub(crate) events: Events,
+    pub(crate) ports: Vec<Option<Port>>,
+    pub(crate) secrets: Secrets,
+    ip_id: u16,
+    challenge_second: u64,
+    challenges_left: u32,
+}
+
+impl Env {
+    pub(crate) fn new(config: Config, isn_key: [u8; 16]) -> Self {
+        Self {
+            memory: Memory::new(config.max_memory_bytes),
+            config,
+            stats: Stats::default(),
+            wheel: Wheel::default(),
+            events: Events::default(),
+            ports: Vec::new(),
+            secrets: Secrets::new(isn_key),
+            ip_id: 0,
+            challenge_second: 0,
+            challenges_left: MAX_CHALLENGE_ACKS_PER_SECOND,
+        }
+    }
+
+    pub(crate) fn port(&mut self, id: DeviceId) -> Option<&mut Port> {
+        self.ports.get_mut(usize::from(id.0))?.as_mut()
+    }
+
+    /// The device's MTU in bytes; zero for an unknown device.
+    pub(crate) fn mtu(&self, id: DeviceId) -> usize {
+        self.ports.get(usize::from(id.0)).and_then(Option::as_ref).map_or(0, |p| p.caps.mtu)
+    }
+
+    pub(crate) fn next_ip_id(&mut self) -> u16 {
+        self.ip_id = self.ip_id.wrapping_add(1);
+        self.ip_id
+    }
+
+    /// Puts the connection on a transmit list of its device, unless it is there.
+    #[inline]
+    pub(crate) fn enqueue(&mut self, tcb: &mut Tcb, which: u8) {
+        if tcb.queued & which != 0 {
+            return;
+        }
+        let Some(port) = self.port(tcb.device) else { return };
+        tcb.queued |= which;
+        match which {
+            list::CONTROL => port.control.push_back(tcb.id),
+            list::ACK => port.acks.push_back(tcb.id),
+            _ => port.data.push_back(tcb.id),
+        }
+    }
+
+    /// Queues a header that needs no connection.
+    pub(crate) fn reply(&mut self, device: DeviceId, header: Header) {
+        let Some(port) = self.port(device) else { return };
+        if port.replies.len() >= MAX_PENDING_REPLIES {
+            self.stats.refuse(Refusal::ReplyLimit);
+            return;
+        }
+        port.replies.push_back(header);
+        if header.flags.contains(Flags::RST) {
+            self.stats.resets_out += 1;
+        }
+    }
+
+    /// RFC 9293 3.10.7.1: the reset that answers `seg`, which no connection wants.
+    pub(crate) fn reply_reset(&mut self, device: DeviceId, seg: &Segment<'_>) {
+        if seg.flags.contains(Flags::RST) {
+            return;
+        }
+        let (seq, ack, flags) = if seg.flags.contains(Flags::ACK) {
+            (seg.ack, Seq(0), Flags::RST)
+        } else {
+            (Seq(0), seg.seq + seg.len(), Flags::RST | Flags::ACK)
+        };
+        let header = Header {
+            link: Link { src: seg.link.dst, dst: seg.link.src },
+            src: seg.dst,
+            dst: seg.src,
+            seq,
+            ack,
+            flags,
+            wnd: 0,
+            options: Options::default(),
+            ecn: 0,
+            hop_limit: HOP_LIMIT,
+            ip_id: self.next_ip_id(),
+        };
+        self.reply(device, header);
+    }
+
+    /// Queues the reset that ends `tcb`: <SEQ=SND.NXT><CTL=RST,ACK>. The caller ends the
+    /// connection.
+    pub(crate) fn reset(&mut self, tcb: &Tcb) {
+        let header = Header {
+            link: tcb.link,
+            src: tcb.local,
+            dst: tcb.remote,
+            seq: tcb.snd_max,
+            ack: tcb.rcv_nxt,
+            flags: Flags::RST | Flags::ACK,
+            wnd: 0,
+            options: Options::default(),
+            ecn: 0,
+            hop_limit: HOP_LIMIT,
+            ip_id: self.next_ip_id(),
+        };
+        self.reply(tcb.device, header);
+    }
+
+    /// Queues an acknowledgment that tells the peer where this connection stands, unless the
+    /// connection (an ACK loop) or the shard (RFC 5961 7) has sent too many of them.
+    pub(crate) fn challenge(&mut self, tcb: &mut Tcb, now: Instant) {
+        let second = now.micros / 1_000_000;
+        if second != self.challenge_second {
+            self.challenge_second = second;
+            self.challenges_left = MAX_CHALLENGE_ACKS_PER_SECOND;
+        }
+        let recent = |at: Instant| now.micros_since(at) < OUT_OF_WINDOW_ACK_INTERVAL_US;
+        if tcb.last_stray_ack.is_some_and(recent) || self.challenges_left == 0 {
+            self.stats.refuse(Refusal::ChallengeLimit);
+            return;
+        }
+        self.challenges_left -= 1;
+        tcb.last_stray_ack = Some(now);
+        tcb.ack_due = true;
+        self.enqueue(tcb, list::ACK);
+    }
+}
+
+/// The device that is being transmitted to.
+pub(crate) struct Sink<'a> {
+    pub(crate) device: &'a mut dyn Device,
+    pub(crate) caps: Caps,
+    pub(crate) frames: usize,
+}
+
+impl Sink<'_> {
+    /// Hands a segment to the device. False: it has no room.
+    pub(crate) fn put(&mut self, env: &mut Env, header: &Header, payload: [&[u8]; 2]) -> bool {
+        let [a, b] = payload;
+        let len = header.len(self.caps.medium) + a.len() + b.len();
+        let caps = self.caps;
+        let taken = self.device.transmit(len, &mut |out| header.emit(&caps, [a, b], out));
+        if taken {
+            self.frames += 1;
+            env.stats.packets_out += 1;
+            env.stats.bytes_out += len as u64;
+        }
+        taken
+    }
+}

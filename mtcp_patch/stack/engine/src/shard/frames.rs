@@ -1,0 +1,250 @@
+//! A frame arrives: which connection or listener it is for, and what happens when there is none.
+
+use alloc::boxed::Box;
+
+use super::{Env, Shard, Slot};
+use crate::device::DeviceId;
+use crate::event::{ConnId, Error, ListenerId};
+use crate::limits::MIN_SEND_MSS;
+use crate::listen::Listener;
+use crate::slab::Slab;
+use crate::stats::Refusal;
+use crate::tcp::options::{header_bytes, Offer};
+use crate::tcp::state::State;
+use crate::tcp::tcb::{list, Origin, Owner, Tcb};
+use crate::tcp::time_wait::{self, Verdict};
+use crate::tcp::{input, recovery};
+use crate::time::Instant;
+use crate::wire::{self, Flags, IcmpError, IcmpKind, Link, Parsed, Segment, Seq};
+
+impl Shard {
+    /// Takes a frame that `device` received. A malformed one is counted and dropped.
+    pub fn handle_frame(&mut self, now: Instant, device: DeviceId, frame: &[u8]) {
+        self.env.stats.packets_in += 1;
+        self.env.stats.bytes_in += frame.len() as u64;
+        let Some(caps) = self.env.port(device).map(|port| port.caps) else {
+            self.env.stats.refuse(Refusal::UnknownDevice);
+            return;
+        };
+        match wire::parse(frame, &caps) {
+            Ok(Parsed::Tcp(seg)) => self.handle_segment(now, device, &seg),
+            Ok(Parsed::Icmp(error)) => self.handle_icmp(now, &error),
+            Err(reason) => self.env.stats.malformed(reason),
+        }
+    }
+
+    fn handle_segment(&mut self, now: Instant, device: DeviceId, seg: &Segment<'_>) {
+        let found = self.flows.get(seg.dst, seg.src).and_then(|index| self.conns.at(index));
+        let id = match found {
+            None => {
+                self.handle_unmatched(now, device, seg, None);
+                return;
+            }
+            Some(Slot::TimeWait(wait)) => {
+                let verdict = wait.segment_arrives(&mut self.env, now, seg);
+                let id = wait.id;
+                self.after_time_wait(now, device, seg, id, verdict);
+                return;
+            }
+            Some(Slot::Conn(tcb)) => {
+                let id = tcb.id;
+                if tcb.state == State::TimeWait && is_new_syn(tcb, seg) {
+                    self.after_time_wait(now, device, seg, id, Verdict::Reopen);
+                    return;
+                }
+                if may_reach(tcb, &mut self.env, &self.listeners, seg) {
+                    input::segment_arrives(tcb, &mut self.env, now, seg);
+                }
+                id
+            }
+        };
+        self.settle(id, now);
+    }
+
+    /// RFC 9293 3.10.7.1 and 3.10.7.2: a segment for a port without connection.
+    fn handle_unmatched(
+        &mut self,
+        now: Instant,
+        device: DeviceId,
+        seg: &Segment<'_>,
+        iss_floor: Option<Seq>,
+    ) {
+        let is_syn =
+            seg.flags.contains(Flags::SYN) && !seg.flags.intersects(Flags::ACK | Flags::RST);
+        match self.find_listener(seg.dst) {
+            Some(listener) if is_syn => {
+                // A SYN with FIN is nobody's; Linux drops it as well.
+                if !seg.flags.contains(Flags::FIN) {
+                    self.passive_open(now, device, seg, listener, iss_floor);
+                }
+            }
+            _ => {
+                self.env.stats.refuse(Refusal::NoConnection);
+                self.env.reply_reset(device, seg);
+            }
+        }
+    }
+
+    /// A SYN for a listener: a new connection in its SYN queue, if there is room.
+    fn passive_open(
+        &mut self,
+        now: Instant,
+        device: DeviceId,
+        seg: &Segment<'_>,
+        id: ListenerId,
+        iss_floor: Option<Seq>,
+    ) {
+        let Some(listener) = self.listeners.get_mut(id.index, id.generation) else { return };
+        let refusal = if listener.is_full() {
+            Some(Refusal::AcceptQueueFull)
+        } else if listener.syn_queue >= self.env.config.syn_queue {
+            Some(Refusal::SynQueueFull)
+        } else if self.conns.is_full() {
+            Some(Refusal::ConnectionLimit)
+        } else {
+            None
+        };
+        if let Some(refusal) = refusal {
+            self.env.stats.refuse(refusal);
+            return;
+        }
+        listener.syn_queue += 1;
+        let mut iss = self.env.secrets.isn(now, &seg.dst, &seg.src);
+        if let Some(floor) = iss_floor {
+            // RFC 9293 MAY-2: beyond every number of the previous incarnation.
+            iss = if iss.gt(floor) { iss } else { floor + 0x1_0000 };
+        }
+        let options = listener.options.inherit;
+        let origin = Origin {
+            id: ConnId { index: 0, generation: 0 },
+            state: State::SynReceived,
+            owner: Owner::SynQueue(id),
+            local: seg.dst,
+            remote: seg.src,
+            device,
+            link: Link { src: seg.link.dst, dst: seg.link.src },
+            options,
+            iss,
+            adv_mss: Offer::mss(self.env.mtu(device), &seg.dst).min(max_segment(&options)),
+        };
+        if let Some((tcb, env)) = self.insert(now, origin) {
+            input::take_syn(tcb, env, now, seg);
+            env.enqueue(tcb, list::CONTROL);
+        }
+    }
+
+    /// Makes a connection and enters it in the tables. `None`: there are too many.
+    pub(super) fn insert(&mut self, now: Instant, origin: Origin) -> Option<(&mut Tcb, &mut Env)> {
+        let (local, remote) = (origin.local, origin.remote);
+        let config = &self.env.config;
+        let (index, generation) = self.conns.insert(|index, generation| {
+            let origin = Origin { id: ConnId { index, generation }, ..origin };
+            Slot::Conn(Box::new(Tcb::new(origin, config, now)))
+        })?;
+        self.flows.insert(local, remote, index);
+        self.parts(ConnId { index, generation })
+    }
+
+    fn after_time_wait(
+        &mut self,
+        now: Instant,
+        device: DeviceId,
+        seg: &Segment<'_>,
+        id: ConnId,
+        verdict: Verdict,
+    ) {
+        match verdict {
+            Verdict::Stay => {}
+            Verdict::Restart => {
+                self.env.wheel.schedule(id.index, now + 2 * self.env.config.msl_us);
+            }
+            Verdict::Gone => self.free(id),
+            Verdict::Reopen if self.find_listener(seg.dst).is_none() => {}
+            Verdict::Reopen => {
+                let floor = match self.conns.at(id.index) {
+                    Some(Slot::TimeWait(wait)) => {
+                        let floor = wait.snd_nxt;
+                        self.free(id);
+                        floor
+                    }
+                    Some(Slot::Conn(tcb)) => {
+                        // The application still holds it, and sees a connection that is over.
+                        let floor = tcb.snd_max;
+                        tcb.finish(&mut self.env);
+                        self.settle(id, now);
+                        floor
+                    }
+                    None => return,
+                };
+                self.handle_unmatched(now, device, seg, Some(floor));
+            }
+        }
+    }
+
+    /// RFC 5927, RFC 1191, RFC 1122 4.2.3.9: an ICMP error about one of our segments.
+    fn handle_icmp(&mut self, now: Instant, error: &IcmpError) {
+        let found = self.flows.get(error.local, error.remote);
+        let Some(Slot::Conn(tcb)) = found.and_then(|index| self.conns.at(index)) else { return };
+        // RFC 5927 4.1: it must speak of something that is in flight.
+        if error.seq.lt(tcb.snd_una) || error.seq.ge(tcb.snd_max) {
+            return;
+        }
+        let id = tcb.id;
+        match error.kind {
+            IcmpKind::FragNeeded { mtu } => {
+                let mss = mtu.saturating_sub(header_bytes(&tcb.local)).max(MIN_SEND_MSS);
+                // RFC 8200 5: no IPv6 link is below 1280 bytes; Linux believes no IPv4 router that
+                // claims less than 552 (`min_pmtu`).
+                let least = if tcb.local.is_ipv4() { 552 } else { 1280 };
+                if mtu >= least && mss < tcb.mss && tcb.state.is_synchronized() {
+                    tcb.mss = mss;
+                    recovery::resend_all(tcb);
+                    self.env.enqueue(tcb, list::DATA);
+                }
+            }
+            _ if tcb.state == State::SynSent => {
+                // RFC 1122 4.2.3.9: a hard error aborts; while connecting, Linux takes the others
+                // the same way.
+                let reason = match error.kind {
+                    IcmpKind::Unreachable { .. } if error.is_hard() => Error::ConnectionRefused,
+                    IcmpKind::Unreachable { code: 0 } => Error::NetUnreachable,
+                    _ => Error::HostUnreachable,
+                };
+                tcb.fail(&mut self.env, reason);
+            }
+            // RFC 5927 6: in a synchronized state every such error is a soft one.
+            _ => {}
+        }
+        self.settle(id, now);
+    }
+}
+
+/// The application's limit for the payload of a segment.
+pub(super) fn max_segment(options: &crate::tcp::tcb::ConnOptions) -> u16 {
+    options.maxseg.unwrap_or(u16::MAX).max(MIN_SEND_MSS as u16)
+}
+
+/// Whether a SYN opens a new incarnation of a connection in TIME-WAIT.
+fn is_new_syn(tcb: &Tcb, seg: &Segment<'_>) -> bool {
+    time_wait::judge(tcb.rcv_nxt, 0, seg).0 == Verdict::Reopen
+}
+
+/// Whether a segment may reach its connection: the ACK that completes a handshake is dropped while
+/// the accept queue is full, and the client repeats it.
+#[inline]
+fn may_reach(tcb: &mut Tcb, env: &mut Env, listeners: &Slab<Listener>, seg: &Segment<'_>) -> bool {
+    let Owner::SynQueue(id) = tcb.owner else { return true };
+    let Some(listener) = listeners.get(id.index, id.generation) else {
+        // The listener is gone, and with it the port.
+        env.reply_reset(tcb.device, seg);
+        tcb.finish(env);
+        return false;
+    };
+    let completes =
+        seg.flags.contains(Flags::ACK) && !seg.flags.intersects(Flags::RST | Flags::SYN);
+    if completes && listener.is_full() {
+        env.stats.refuse(Refusal::AcceptQueueFull);
+        return false;
+    }
+    true
+}

@@ -1,0 +1,123 @@
+//! The batch leaves: control, then acknowledgments, then data, as mTCP has it.
+
+use super::{Env, Port, Shard, Sink, Slot};
+use crate::device::{Device, DeviceId};
+use crate::event::ConnId;
+use crate::slab::Slab;
+use crate::tcp::output::{self, Turn};
+use crate::tcp::tcb::{list, Tcb};
+use crate::time::Instant;
+
+impl Shard {
+    /// Hands everything that may leave by `id` to `device`, until the device refuses; returns how
+    /// many frames that were. Does not flush.
+    pub fn transmit(&mut self, now: Instant, id: DeviceId, device: &mut dyn Device) -> usize {
+        let Some(caps) = self.env.port(id).map(|port| port.caps) else { return 0 };
+        let mut sink = Sink { device, caps, frames: 0 };
+        let (conns, env) = (&mut self.conns, &mut self.env);
+        // Each list only when the device has taken all of the one before.
+        let _ = replies(env, id, &mut sink)
+            && control(conns, env, now, id, &mut sink)
+            && acks(conns, env, now, id, &mut sink)
+            && data(conns, env, now, id, &mut sink);
+        sink.frames
+    }
+
+    /// Whether something may be waiting to leave by `id`.
+    pub fn has_output(&self, id: DeviceId) -> bool {
+        let port = self.env.ports.get(usize::from(id.0)).and_then(Option::as_ref);
+        port.is_some_and(Port::has_output)
+    }
+}
+
+fn find(conns: &mut Slab<Slot>, id: ConnId) -> Option<&mut Tcb> {
+    match conns.get_mut(id.index, id.generation)? {
+        Slot::Conn(tcb) => Some(tcb),
+        Slot::TimeWait(_) => None,
+    }
+}
+
+fn replies(env: &mut Env, id: DeviceId, sink: &mut Sink<'_>) -> bool {
+    while let Some(header) = env.port(id).and_then(|port| port.replies.pop_front()) {
+        if !sink.put(env, &header, [&[], &[]]) {
+            if let Some(port) = env.port(id) {
+                port.replies.push_front(header);
+            }
+            return false;
+        }
+    }
+    true
+}
+
+fn control(
+    conns: &mut Slab<Slot>,
+    env: &mut Env,
+    now: Instant,
+    id: DeviceId,
+    sink: &mut Sink<'_>,
+) -> bool {
+    while let Some(conn) = env.port(id).and_then(|port| port.control.pop_front()) {
+        let Some(tcb) = find(conns, conn) else { continue };
+        tcb.queued &= !list::CONTROL;
+        if output::control(tcb, env, now, sink) == Turn::Refused {
+            tcb.queued |= list::CONTROL;
+            if let Some(port) = env.port(id) {
+                port.control.push_front(conn);
+            }
+            return false;
+        }
+    }
+    true
+}
+
+fn acks(
+    conns: &mut Slab<Slot>,
+    env: &mut Env,
+    now: Instant,
+    id: DeviceId,
+    sink: &mut Sink<'_>,
+) -> bool {
+    while let Some(conn) = env.port(id).and_then(|port| port.acks.pop_front()) {
+        let Some(tcb) = find(conns, conn) else { continue };
+        tcb.queued &= !list::ACK;
+        // Data carries the acknowledgment, when there is data that may leave.
+        let mut turn = Turn::Done;
+        if tcb.queued & list::DATA != 0 {
+            turn = output::data(tcb, env, now, sink);
+        }
+        if turn != Turn::Refused && (tcb.ack_due || tcb.probe_due) {
+            turn = output::acknowledgment(tcb, env, now, sink);
+        }
+        if turn == Turn::Refused {
+            tcb.queued |= list::ACK;
+            if let Some(port) = env.port(id) {
+                port.acks.push_front(conn);
+            }
+            return false;
+        }
+    }
+    true
+}
+
+fn data(
+    conns: &mut Slab<Slot>,
+    env: &mut Env,
+    now: Instant,
+    id: DeviceId,
+    sink: &mut Sink<'_>,
+) -> bool {
+    while let Some(conn) = env.port(id).and_then(|port| port.data.pop_front()) {
+        let Some(tcb) = find(conns, conn) else { continue };
+        let turn = output::data(tcb, env, now, sink);
+        let Some(port) = env.port(id) else { return false };
+        match turn {
+            Turn::Done => tcb.queued &= !list::DATA,
+            Turn::More => port.data.push_back(conn),
+            Turn::Refused => {
+                port.data.push_front(conn);
+                return false;
+            }
+        }
+    }
+    true
+}

@@ -1,0 +1,368 @@
+//! The applications of the simulation: edge-triggered, impatient, and suspicious of every byte.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+use super::{Random, Scenario, DEVICE};
+use crate::device::Caps;
+use crate::event::{ready, ConnId, Error, Event, ListenerId};
+use crate::listen::ListenOptions;
+use crate::shard::{ConnectOptions, Path, Shard};
+use crate::tcp::tcb::ConnOptions;
+use crate::time::Instant;
+use crate::wire::Link;
+
+/// What one end of a connection means to do.
+#[derive(Clone, Copy, Debug)]
+struct Intent {
+    /// Bytes to send.
+    bytes: u64,
+    /// Reset the connection after so many bytes were sent, instead of closing it.
+    abort_after: Option<u64>,
+    /// Half-close as soon as everything is sent; otherwise only after the peer's end of stream.
+    close_first: bool,
+    /// Pause between reads, in microseconds; 0: reads all there is.
+    read_pause_us: u64,
+    nodelay: bool,
+}
+
+/// What both applications of a connection mean to do, by client port.
+pub(super) struct Plan {
+    ends: Vec<[Intent; 2]>,
+    client: SocketAddr,
+    server: SocketAddr,
+}
+
+impl Plan {
+    pub(super) fn new(scenario: &Scenario, random: &mut Random) -> Self {
+        let ends = (0..scenario.connections).map(|_| {
+            let abort = random.one_in(8);
+            let a = Intent::new(scenario, random, true, abort);
+            let close_first = random.one_in(3);
+            [a, Intent::new(scenario, random, close_first, false)]
+        });
+        let ends = ends.collect();
+        let (client, server) = if scenario.v6 {
+            ("[fd00::1]:40000", "[fd00::2]:80")
+        } else {
+            ("10.0.0.1:40000", "10.0.0.2:80")
+        };
+        let nowhere = SocketAddr::from(([0; 4], 0));
+        let parse = |text: &str| text.parse().unwrap_or(nowhere);
+        Self { ends, client: parse(client), server: parse(server) }
+    }
+}
+
+impl Intent {
+    fn new(scenario: &Scenario, random: &mut Random, close_first: bool, abort: bool) -> Self {
+        let bytes = random.below(scenario.max_bytes + 1);
+        let abort_after = abort.then(|| random.below(bytes + 1));
+        let read_pause_us = if random.one_in(3) { 1 + random.below(100_000) } else { 0 };
+        Self { bytes, abort_after, close_first, read_pause_us, nodelay: random.one_in(2) }
+    }
+}
+
+/// Byte `at` of what `end` of the connection with client port `port` sends.
+fn pattern(port: u16, end: usize, at: u64) -> u8 {
+    let x = at.wrapping_mul(0x9e37_79b9).wrapping_add(u64::from(port) << 3 | end as u64);
+    (x ^ (x >> 13)) as u8
+}
+
+#[derive(Debug)]
+struct Endpoint {
+    intent: Intent,
+    peer: Intent,
+    port: u16,
+    end: usize,
+    sent: u64,
+    received: u64,
+    end_of_stream: bool,
+    write_closed: bool,
+    /// Ended by a reset, ours or the peer's: what arrived is a prefix.
+    broken: bool,
+    wake_at: Option<Instant>,
+}
+
+/// One host's application.
+pub(super) struct Application {
+    client: bool,
+    plan_ends: Vec<[Intent; 2]>,
+    addresses: (SocketAddr, SocketAddr),
+    listener: Option<ListenerId>,
+    open: BTreeMap<ConnId, Endpoint>,
+    closed: Vec<Endpoint>,
+    freed: usize,
+    random: Random,
+}
+
+impl Application {
+    pub(super) fn new(plan: &Plan, client: bool, random: Random) -> Self {
+        Self {
+            client,
+            plan_ends: plan.ends.clone(),
+            addresses: (plan.client, plan.server),
+            listener: None,
+            open: BTreeMap::new(),
+            closed: Vec::new(),
+            freed: 0,
+            random,
+        }
+    }
+
+    fn endpoint(&self, number: usize, end: usize) -> Option<Endpoint> {
+        let ends = self.plan_ends.get(number)?;
+        Some(Endpoint {
+            intent: *ends.get(end)?,
+            peer: *ends.get(1 - end)?,
+            port: 40_000 + number as u16,
+            end,
+            sent: 0,
+            received: 0,
+            end_of_stream: false,
+            write_closed: false,
+            broken: false,
+            wake_at: None,
+        })
+    }
+
+    pub(super) fn start(
+        &mut self,
+        shard: &mut Shard,
+        now: Instant,
+        caps: Caps,
+    ) -> Result<(), String> {
+        let (client, server) = self.addresses;
+        if !self.client {
+            let options = ListenOptions {
+                local: server,
+                v6only: false,
+                backlog: 16,
+                inherit: ConnOptions::default(),
+            };
+            self.listener = Some(shard.listen(options).map_err(|e| format!("listen: {e}"))?);
+            return Ok(());
+        }
+        for number in 0..self.plan_ends.len() {
+            let Some(endpoint) = self.endpoint(number, 0) else { continue };
+            let mut local = client;
+            local.set_port(endpoint.port);
+            let options =
+                ConnOptions { nodelay: endpoint.intent.nodelay, ..ConnOptions::default() };
+            let path = Path { device: DEVICE, caps, link: Link::default() };
+            let id = shard
+                .connect(now, ConnectOptions { local, remote: server, path, options })
+                .map_err(|e| format!("connect: {e}"))?;
+            self.open.insert(id, endpoint);
+        }
+        Ok(())
+    }
+
+    pub(super) fn next_wakeup(&self) -> Option<Instant> {
+        self.open.values().filter_map(|e| e.wake_at).min()
+    }
+
+    /// Handles all events and wake-ups. True: there were some.
+    pub(super) fn work(&mut self, shard: &mut Shard, now: Instant) -> Result<bool, String> {
+        let mut moved = false;
+        while let Some(event) = shard.poll_event() {
+            moved = true;
+            match event {
+                Event::Listener(id) => self.accept(shard, now, id)?,
+                Event::Conn(id) => self.touch(shard, now, id)?,
+                Event::Freed(id) => {
+                    if self.open.contains_key(&id) {
+                        return Err(format!("freed while open: {id:?}"));
+                    }
+                    self.freed += 1;
+                }
+            }
+        }
+        let due: Vec<ConnId> = self
+            .open
+            .iter()
+            .filter(|(_, e)| e.wake_at.is_some_and(|at| at <= now))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in due {
+            moved = true;
+            if let Some(endpoint) = self.open.get_mut(&id) {
+                endpoint.wake_at = None;
+            }
+            self.touch(shard, now, id)?;
+        }
+        Ok(moved)
+    }
+
+    fn accept(&mut self, shard: &mut Shard, now: Instant, id: ListenerId) -> Result<(), String> {
+        while let Ok(conn) = shard.accept(id) {
+            let info = shard.info(conn).map_err(|e| format!("info: {e}"))?;
+            let number = info.remote.port().wrapping_sub(40_000);
+            let Some(endpoint) = self.endpoint(usize::from(number), 1) else {
+                return Err(format!("accepted a stranger: {}", info.remote));
+            };
+            let nodelay = endpoint.intent.nodelay;
+            shard.set_options(now, conn, ConnOptions { nodelay, ..ConnOptions::default() });
+            self.open.insert(conn, endpoint);
+            self.touch(shard, now, conn)?;
+        }
+        if self.closed.len() + self.open.len() == self.plan_ends.len() && self.random.one_in(2) {
+            if let Some(listener) = self.listener.take() {
+                shard.close_listener(now, listener);
+            }
+        }
+        Ok(())
+    }
+
+    fn touch(&mut self, shard: &mut Shard, now: Instant, id: ConnId) -> Result<(), String> {
+        let Some(endpoint) = self.open.get_mut(&id) else { return Ok(()) };
+        let over = endpoint.work(shard, now, id, &mut self.random)?;
+        if over {
+            if let Some(endpoint) = self.open.remove(&id) {
+                self.closed.push(endpoint);
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything must be over. Returns the number of bytes compared.
+    pub(super) fn finish(&mut self) -> Result<u64, String> {
+        if !self.open.is_empty() {
+            return Err(format!("never ended: {:?}", self.open));
+        }
+        if self.freed != self.closed.len() {
+            return Err(format!("{} closed, {} freed", self.closed.len(), self.freed));
+        }
+        let mut bytes = 0;
+        for endpoint in &self.closed {
+            bytes += endpoint.received;
+            let whole = endpoint.received == endpoint.peer.bytes && endpoint.end_of_stream;
+            if !whole && !endpoint.broken {
+                return Err(format!(
+                    "port {}: {} of {} bytes, end of stream: {}",
+                    endpoint.port, endpoint.received, endpoint.peer.bytes, endpoint.end_of_stream
+                ));
+            }
+        }
+        Ok(bytes)
+    }
+}
+
+impl Endpoint {
+    /// Does what can be done. True: closed.
+    fn work(
+        &mut self,
+        shard: &mut Shard,
+        now: Instant,
+        id: ConnId,
+        random: &mut Random,
+    ) -> Result<bool, String> {
+        if shard.readiness(id) & (ready::IN | ready::OUT) == 0 {
+            return Ok(false);
+        }
+        self.read(shard, now, id, random)?;
+        self.write(shard, now, id, random)?;
+        if self.broken {
+            self.expect_reason()?;
+            shard.close(now, id);
+            return Ok(true);
+        }
+        if self.intent.abort_after.is_some_and(|n| self.sent >= n) {
+            self.broken = true;
+            shard.abort(now, id);
+            return Ok(true);
+        }
+        let all_sent = self.sent == self.intent.bytes;
+        if all_sent && !self.write_closed && (self.intent.close_first || self.end_of_stream) {
+            shard.shutdown(now, id, false, true).map_err(|e| format!("shutdown: {e}"))?;
+            self.write_closed = true;
+        }
+        let over = self.write_closed && self.end_of_stream;
+        if over {
+            shard.close(now, id);
+        }
+        Ok(over)
+    }
+
+    /// Connections break only when one end aborts.
+    fn expect_reason(&self) -> Result<(), String> {
+        if self.intent.abort_after.is_some() || self.peer.abort_after.is_some() {
+            return Ok(());
+        }
+        Err(format!("port {}: broken without reason", self.port))
+    }
+
+    fn fails(&mut self, error: Error) -> Result<(), String> {
+        match error {
+            Error::ConnectionReset | Error::BrokenPipe | Error::ConnectionRefused => {
+                self.broken = true;
+                Ok(())
+            }
+            other => Err(format!("port {}: {other}", self.port)),
+        }
+    }
+
+    fn read(
+        &mut self,
+        shard: &mut Shard,
+        now: Instant,
+        id: ConnId,
+        random: &mut Random,
+    ) -> Result<(), String> {
+        if self.wake_at.is_some() {
+            return Ok(());
+        }
+        while !self.end_of_stream && !self.broken {
+            let (first, second) = match shard.recv_slices(id) {
+                Ok(slices) => slices,
+                Err(Error::WouldBlock) => return Ok(()),
+                Err(error) => return self.fails(error),
+            };
+            let available = first.len() + second.len();
+            if available == 0 {
+                self.end_of_stream = true;
+                return Ok(());
+            }
+            let some = 1 + random.below(available as u64) as usize;
+            let take = if random.one_in(2) { available } else { some };
+            for (at, byte) in first.iter().chain(second).take(take).enumerate() {
+                let position = self.received + at as u64;
+                if *byte != pattern(self.port, 1 - self.end, position) {
+                    return Err(format!("port {}: wrong byte at {position}", self.port));
+                }
+            }
+            shard.recv_consume(now, id, take).map_err(|e| format!("consume: {e}"))?;
+            self.received += take as u64;
+            if self.intent.read_pause_us > 0 && random.one_in(4) {
+                self.wake_at = Some(now + random.below(self.intent.read_pause_us));
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn write(
+        &mut self,
+        shard: &mut Shard,
+        now: Instant,
+        id: ConnId,
+        random: &mut Random,
+    ) -> Result<(), String> {
+        let until = self.intent.abort_after.unwrap_or(self.intent.bytes);
+        while self.sent < until && !self.broken {
+            let most = [100, 3_000, 100_000];
+            let most = most.get(random.below(3) as usize).copied().unwrap_or(1);
+            let len = (1 + random.below(most)).min(until - self.sent);
+            let data: Vec<u8> =
+                (self.sent..self.sent + len).map(|at| pattern(self.port, self.end, at)).collect();
+            match shard.send(now, id, &data) {
+                Ok(taken) => self.sent += taken as u64,
+                Err(Error::WouldBlock) => return Ok(()),
+                Err(error) => return self.fails(error),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,310 @@
+//! A segment arrives at a connection: RFC 9293 3.10.7, in its order.
+//!
+//! Called by the shard with a segment that `wire` has parsed and the flow table has matched. The
+//! shard looks at the state afterwards and moves the connection to an accept queue, to TIME-WAIT's
+//! compact form or out of its tables.
+
+use super::congestion::{Congestion, Controller};
+use super::options::Agreed;
+use super::state::{Cause, State};
+use super::tcb::{list, Owner, Tcb};
+use super::timer::{self, Timer};
+use super::{ack, window};
+use crate::event::Error;
+use crate::shard::Env;
+use crate::stats::Refusal;
+use crate::time::Instant;
+use crate::wire::{Flags, Segment, Seq};
+
+/// Works `seg` into the connection.
+pub(crate) fn segment_arrives(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>) {
+    match tcb.state {
+        State::SynSent => in_syn_sent(tcb, env, now, seg),
+        State::Closed => env.reply_reset(tcb.device, seg),
+        _ => in_synchronized(tcb, env, now, seg),
+    }
+}
+
+/// RFC 9293 3.10.7.3.
+fn in_syn_sent(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>) {
+    let acks = seg.flags.contains(Flags::ACK);
+    let reset = seg.flags.contains(Flags::RST);
+    if acks && (seg.ack.le(tcb.iss) || seg.ack.gt(tcb.snd_max)) {
+        if !reset {
+            env.reply_reset(tcb.device, seg);
+        }
+        return;
+    }
+    if reset {
+        if acks {
+            env.stats.resets_in += 1;
+            tcb.fail(env, Error::ConnectionRefused);
+        }
+        return;
+    }
+    if !seg.flags.contains(Flags::SYN) {
+        return;
+    }
+    take_syn(tcb, env, now, seg);
+    if acks {
+        tcb.snd_una = seg.ack;
+        established(tcb, env, now, seg);
+        ack_now(tcb, env);
+    } else {
+        // Simultaneous open (RFC 9293 figure 8): SEG.SYN is acknowledged together with ours.
+        tcb.change(Cause::RcvSyn);
+        tcb.retries = 0;
+        timer::stop(tcb, Timer::Retransmit);
+        env.enqueue(tcb, list::CONTROL);
+    }
+}
+
+/// Notes the peer's initial sequence number, window and options.
+pub(crate) fn take_syn(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>) {
+    tcb.irs = seg.seq;
+    tcb.rcv_nxt = seg.seq + 1;
+    tcb.rcv_wup = tcb.rcv_nxt;
+    tcb.rcv_adv = tcb.rcv_nxt;
+    tcb.last_received = now;
+    let mtu = env.mtu(tcb.device);
+    let agreed = Agreed::from_syn(&seg.options, mtu, &tcb.local);
+    tcb.mss = agreed.mss.min(tcb.options.maxseg.map_or(u32::MAX, |m| u32::from(m).max(1)));
+    tcb.wscale_ok = agreed.wscale.is_some();
+    tcb.snd_wscale = agreed.wscale.unwrap_or(0);
+    // RFC 7323 2.2: the window of a SYN is never scaled.
+    tcb.snd_wnd = u32::from(seg.wnd);
+    tcb.max_snd_wnd = tcb.snd_wnd;
+    tcb.snd_wl1 = seg.seq;
+    tcb.snd_wl2 = tcb.iss;
+    if !tcb.wscale_ok {
+        tcb.rcv_limit = tcb.rcv_limit.min(65_535);
+    }
+}
+
+/// Our SYN is acknowledged: data may flow.
+fn established(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>) {
+    tcb.change(Cause::SynAcked);
+    timer::stop(tcb, Timer::Retransmit);
+    tcb.congestion = Congestion::new(tcb.mss);
+    if tcb.retries > 0 {
+        // RFC 5681 3.1: a lost SYN leaves one segment; RFC 6298 (5.7): and a longer timeout.
+        tcb.congestion.get_mut().on_timeout(0, tcb.mss, false);
+        tcb.rtt.after_lost_syn();
+    } else if let Some((_, since)) = tcb.timed {
+        let sample = now.micros_since(since);
+        tcb.rtt.sample(sample, env.config.rto_min_us, env.config.rto_max_us);
+    }
+    tcb.retries = 0;
+    tcb.timed = None;
+    tcb.snd_nxt = tcb.snd_una;
+    tcb.snd_sml = tcb.snd_una;
+    tcb.snd_wl2 = seg.ack;
+    if tcb.close_wanted {
+        tcb.close_wanted = false;
+        tcb.change(Cause::Close);
+        env.enqueue(tcb, list::DATA);
+    }
+    timer::start_keepalive(tcb, env, now);
+    tcb.notify(env);
+}
+
+/// RFC 9293 3.10.7.4: every state but LISTEN, SYN-SENT and CLOSED.
+fn in_synchronized(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>) {
+    let (mut seq, mut flags) = (seg.seq, seg.flags);
+    if tcb.state == State::SynReceived && flags.contains(Flags::SYN) && seq == tcb.irs {
+        if !flags.contains(Flags::ACK) {
+            // The peer has not seen our SYN-ACK.
+            env.enqueue(tcb, list::CONTROL);
+            return;
+        }
+        // Simultaneous open: this SYN we have, its ACK is news.
+        seq += 1;
+        flags = Flags(flags.0 & !Flags::SYN.0);
+    }
+    let end = seg.seq + seg.len();
+    // First: the sequence number.
+    if !window::is_acceptable(tcb, seq, end) {
+        if !flags.contains(Flags::RST) {
+            env.stats.refuse(Refusal::OutsideWindow);
+            answer_stray(tcb, env, now, seg);
+        }
+        return;
+    }
+    // Second: RST.
+    if flags.contains(Flags::RST) {
+        reset_arrives(tcb, env, now, seq);
+        return;
+    }
+    // Fourth: SYN. RFC 5961 4.2: a challenge, whatever the sequence number.
+    if flags.contains(Flags::SYN) {
+        env.challenge(tcb, now);
+        return;
+    }
+    // Fifth: ACK.
+    if !flags.contains(Flags::ACK) {
+        return;
+    }
+    if tcb.state == State::SynReceived {
+        if seg.ack.le(tcb.snd_una) || seg.ack.gt(tcb.snd_max) {
+            env.reply_reset(tcb.device, seg);
+            return;
+        }
+        tcb.snd_una = seg.ack;
+        established(tcb, env, now, seg);
+        tcb.snd_wnd = u32::from(seg.wnd) << tcb.snd_wscale;
+        tcb.max_snd_wnd = tcb.max_snd_wnd.max(tcb.snd_wnd);
+        tcb.snd_wl1 = seq;
+    } else if !ack::is_valid(tcb, env, now, seg) {
+        return;
+    }
+    tcb.last_received = now;
+    tcb.keepalive_probes = 0;
+    ack::process(tcb, env, now, seg);
+    // Seventh and eighth: text and FIN.
+    if seg.payload.is_empty() && !flags.contains(Flags::FIN) {
+        return;
+    }
+    if tcb.state == State::Closed {
+        return;
+    }
+    text_arrives(tcb, env, now, seq, seg.payload, flags.contains(Flags::FIN));
+}
+
+/// RFC 9293 3.10.7.4, second step, with RFC 5961 3.2: only the exact sequence number resets.
+fn reset_arrives(tcb: &mut Tcb, env: &mut Env, now: Instant, seq: Seq) {
+    if seq != tcb.rcv_nxt {
+        env.stats.refuse(Refusal::InexactReset);
+        env.challenge(tcb, now);
+        return;
+    }
+    env.stats.resets_in += 1;
+    let error = match tcb.state {
+        State::SynReceived => Error::ConnectionRefused,
+        // As Linux has it: the peer had already said that it would send no more.
+        State::CloseWait => Error::BrokenPipe,
+        State::TimeWait => {
+            tcb.finish(env);
+            return;
+        }
+        _ => Error::ConnectionReset,
+    };
+    tcb.fail(env, error);
+}
+
+/// Answers a segment outside the window. One that carries data was sent again because an
+/// acknowledgment was lost and is answered at once; empty ones (keepalives, but also the other
+/// half of a quarrel between two stacks) only now and then.
+fn answer_stray(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>) {
+    if tcb.state == State::SynReceived {
+        env.enqueue(tcb, list::CONTROL);
+        return;
+    }
+    if seg.payload.is_empty() || seg.flags.contains(Flags::SYN) {
+        env.challenge(tcb, now);
+    } else {
+        ack_now(tcb, env);
+    }
+}
+
+/// An acknowledgment leaves at the next transmission.
+pub(crate) fn ack_now(tcb: &mut Tcb, env: &mut Env) {
+    tcb.ack_due = true;
+    env.enqueue(tcb, list::ACK);
+}
+
+/// RFC 9293 3.10.7.4, seventh step: the bytes of the segment, and its FIN.
+fn text_arrives(tcb: &mut Tcb, env: &mut Env, now: Instant, seq: Seq, payload: &[u8], fin: bool) {
+    let end = seq + payload.len() as u32 + u32::from(fin);
+    if end.le(tcb.rcv_nxt) || !tcb.state.can_receive() {
+        // Nothing new. In TIME-WAIT this is the peer's FIN again: our last ACK was lost.
+        if tcb.state == State::TimeWait && fin {
+            timer::enter_time_wait(tcb, env, now);
+        }
+        ack_now(tcb, env);
+        return;
+    }
+    // Trim to the window.
+    let old = u32::try_from(tcb.rcv_nxt - seq).unwrap_or(0);
+    let offset = u32::try_from(seq - tcb.rcv_nxt).unwrap_or(0);
+    let fresh = payload.get(old as usize..).unwrap_or(&[]);
+    let room = window::receive_window(tcb).saturating_sub(offset) as usize;
+    let kept = fresh.get(..room).unwrap_or(fresh);
+    let truncated = kept.len() < fresh.len();
+    if !kept.is_empty() && tcb.owner == Owner::Nobody {
+        // RFC 9293 3.6.1: data for an application that is gone is lost data, and must be said so.
+        env.reset(tcb);
+        tcb.finish(env);
+        return;
+    }
+    if fin && !truncated && tcb.rcv_fin.is_none() {
+        tcb.rcv_fin = Some(seq + payload.len() as u32);
+    }
+    if !kept.is_empty() && !store(tcb, env, now, offset, kept) {
+        return;
+    }
+    if tcb.rcv_fin == Some(tcb.rcv_nxt) {
+        peer_fin(tcb, env, now);
+    } else if truncated {
+        ack_now(tcb, env);
+    }
+}
+
+/// Puts `data` at `offset` from RCV.NXT. False: there was no memory for it.
+fn store(tcb: &mut Tcb, env: &mut Env, now: Instant, offset: u32, data: &[u8]) -> bool {
+    let len = data.len() as u32;
+    if offset > 0 && !tcb.ranges.has_room(offset, offset + len) {
+        env.stats.refuse(Refusal::ReassemblyLimit);
+        return false;
+    }
+    let at = tcb.rx.len() + offset as usize;
+    if !tcb.rx.write_at(&mut env.memory, at, data) {
+        env.stats.refuse(Refusal::MemoryLimit);
+        return false;
+    }
+    tcb.rcv_mss = tcb.rcv_mss.max(len.min(u32::from(tcb.adv_mss)));
+    if offset > 0 {
+        // RFC 5681 4.2: a duplicate acknowledgment at once.
+        tcb.ranges.insert(offset, offset + len);
+        ack_now(tcb, env);
+        return true;
+    }
+    let had_hole = !tcb.ranges.is_empty();
+    let mut total = if had_hole { tcb.ranges.advance(len) } else { len };
+    if let Some(fin) = tcb.rcv_fin {
+        // Nothing comes after the FIN, whatever a peer puts there.
+        total = total.min(u32::try_from(fin - tcb.rcv_nxt).unwrap_or(0));
+    }
+    tcb.rx.extend(total as usize);
+    tcb.rcv_nxt += total;
+    tcb.bytes_in += u64::from(total);
+    tcb.notify(env);
+    if had_hole {
+        ack_now(tcb, env);
+    } else {
+        acknowledge_in_order(tcb, env, now);
+    }
+    true
+}
+
+/// RFC 9293 3.8.6.3 (MUST-58, MUST-59) and RFC 5681 4.2: at least every second full segment at
+/// once, the rest within the delay.
+fn acknowledge_in_order(tcb: &mut Tcb, env: &mut Env, now: Instant) {
+    let unacked = u32::try_from(tcb.rcv_nxt - tcb.rcv_wup).unwrap_or(0);
+    if unacked > tcb.rcv_mss || tcb.quick_acks > 0 {
+        ack_now(tcb, env);
+    } else if !tcb.ack_due {
+        timer::start_if_idle(tcb, env, Timer::DelayedAck, now + env.config.delayed_ack_us);
+    }
+}
+
+/// RFC 9293 3.10.7.4, eighth step: everything before the peer's FIN has arrived.
+fn peer_fin(tcb: &mut Tcb, env: &mut Env, now: Instant) {
+    tcb.rcv_nxt += 1;
+    tcb.ranges.clear();
+    tcb.change(Cause::RcvFin);
+    ack_now(tcb, env);
+    if tcb.state == State::TimeWait {
+        timer::enter_time_wait(tcb, env, now);
+    }
+    tcb.notify(env);
+}

@@ -1,0 +1,25 @@
+//! One connection, as RFC 9293 describes it.
+//!
+//! ```text
+//!   handle_frame ──> input ──> (recovery, congestion, window, reassembly) ──> Tcb
+//!   handle_timers ─> timer ─┘                                                  │
+//!   transmit <────── output <──────────────────────────────────────────────────┘
+//! ```
+//! Every function takes the [`tcb::Tcb`] it works on and the [`crate::shard::Env`] of its shard;
+//! none looks at another connection.
+
+pub(crate) mod ack;
+pub(crate) mod congestion;
+pub(crate) mod input;
+pub(crate) mod options;
+pub(crate) mod output;
+pub(crate) mod reassembly;
+pub(crate) mod recovery;
+pub(crate) mod rtt;
+pub(crate) mod state;
+pub(crate) mod tcb;
+pub(crate) mod time_wait;
+pub(crate) mod timer;
+pub(crate) mod window;
+
+pub use state::State;

@@ -1,0 +1,272 @@
+//! What leaves, and when: RFC 9293 3.8.6.2.1 (silly window avoidance, Nagle), RFC 5681.
+//!
+//! ```text
+//!     SND.UNA         SND.NXT        SND.UNA + min(cwnd, SND.WND)     data_end
+//!  ------|---------------|--------------------|---------------------------|- - -
+//!        |<- in flight ->|<----- usable ----->|<-------- waits ---------->|FIN
+//!        ^ resend        ^ next
+//! ```
+//! Called by the shard's `transmit`, list by list; the order of the lists is the shard's business.
+//! Nothing is recorded as sent before the device has taken it, and nothing is allocated.
+
+use super::congestion::Controller;
+use super::options::Offer;
+use super::state::State;
+use super::tcb::Tcb;
+use super::timer::{self, Timer};
+use super::window;
+use crate::limits::MAX_SEGMENTS_PER_TURN;
+use crate::shard::{Env, Sink};
+use crate::time::Instant;
+use crate::wire::{Flags, Header, Options, Seq};
+
+/// How a connection's turn on a transmit list ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// There is nothing more to send now.
+    Done,
+    /// There is more, but others come first.
+    More,
+    /// The device takes no more.
+    Refused,
+}
+
+/// A segment that may leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Plan {
+    seq: Seq,
+    len: u32,
+    fin: bool,
+    /// A fast retransmission: SND.NXT stays.
+    resend: bool,
+}
+
+/// The hop limit of what we send (Linux: 64).
+pub(crate) const HOP_LIMIT: u8 = 64;
+
+fn header(tcb: &mut Tcb, env: &mut Env, seq: Seq, flags: Flags) -> Header {
+    Header {
+        link: tcb.link,
+        src: tcb.local,
+        dst: tcb.remote,
+        seq,
+        ack: tcb.rcv_nxt,
+        flags,
+        wnd: window::advertise(tcb),
+        options: Options::default(),
+        ecn: 0,
+        hop_limit: HOP_LIMIT,
+        ip_id: env.next_ip_id(),
+    }
+}
+
+/// Sends the SYN or SYN-ACK that stands on the control list.
+pub(crate) fn control(tcb: &mut Tcb, env: &mut Env, now: Instant, sink: &mut Sink<'_>) -> Turn {
+    let flags = match tcb.state {
+        State::SynSent => Flags::SYN,
+        State::SynReceived => Flags::SYN | Flags::ACK,
+        _ => return Turn::Done,
+    };
+    let window = window::advertise_in_syn(tcb);
+    // RFC 7323 2.2: a SYN-ACK carries the option only when the SYN did.
+    let wscale = tcb.wscale_ok.then_some(tcb.rcv_wscale);
+    let options = Offer { mss: tcb.adv_mss, wscale }.syn_options();
+    let seq = tcb.iss;
+    let header = Header { wnd: window, options, ..header(tcb, env, seq, flags) };
+    let header =
+        if tcb.state == State::SynSent { Header { ack: Seq(0), ..header } } else { header };
+    if !sink.put(env, &header, [&[], &[]]) {
+        return Turn::Refused;
+    }
+    if tcb.snd_max.gt(tcb.iss) {
+        env.stats.retransmits += 1;
+        tcb.retransmits += 1;
+        tcb.timed = None;
+    } else {
+        tcb.timed = Some((tcb.iss + 1, now));
+    }
+    tcb.snd_max = tcb.iss + 1;
+    tcb.snd_nxt = tcb.snd_max;
+    tcb.last_sent = now;
+    tcb.rcv_wup = tcb.rcv_nxt;
+    let rto = tcb.rtt.rto_us(env.config.rto_max_us);
+    timer::start_if_idle(tcb, env, Timer::Retransmit, now + rto);
+    Turn::Done
+}
+
+/// Sends the pure acknowledgment or the probe that stands on the acknowledgment list.
+pub(crate) fn acknowledgment(
+    tcb: &mut Tcb,
+    env: &mut Env,
+    now: Instant,
+    sink: &mut Sink<'_>,
+) -> Turn {
+    if !tcb.state.is_synchronized() {
+        return Turn::Done;
+    }
+    if tcb.probe_due {
+        // One sequence number before SND.UNA: whoever receives it must answer (RFC 9293 3.8.4).
+        let seq = tcb.snd_una - 1;
+        let header = header(tcb, env, seq, Flags::ACK);
+        if !sink.put(env, &header, [&[], &[]]) {
+            return Turn::Refused;
+        }
+        tcb.probe_due = false;
+        acknowledged(tcb);
+    }
+    if tcb.ack_due {
+        let seq = tcb.snd_max;
+        let header = header(tcb, env, seq, Flags::ACK);
+        if !sink.put(env, &header, [&[], &[]]) {
+            return Turn::Refused;
+        }
+        tcb.quick_acks = tcb.quick_acks.saturating_sub(1);
+        acknowledged(tcb);
+        tcb.last_sent = tcb.last_sent.max(now);
+    }
+    Turn::Done
+}
+
+/// Everything that has arrived is acknowledged by what has just left.
+fn acknowledged(tcb: &mut Tcb) {
+    tcb.ack_due = false;
+    tcb.rcv_wup = tcb.rcv_nxt;
+    timer::stop(tcb, Timer::DelayedAck);
+}
+
+/// One turn of a connection on the data list.
+pub(crate) fn data(tcb: &mut Tcb, env: &mut Env, now: Instant, sink: &mut Sink<'_>) -> Turn {
+    if !tcb.state.is_synchronized() || tcb.state == State::TimeWait {
+        return Turn::Done;
+    }
+    timer::restart_after_idle(tcb, env, now);
+    for _ in 0..MAX_SEGMENTS_PER_TURN {
+        let Some(plan) = plan(tcb) else {
+            wait_for_room(tcb, env, now);
+            return Turn::Done;
+        };
+        if !send(tcb, env, now, sink, plan) {
+            return Turn::Refused;
+        }
+    }
+    Turn::More
+}
+
+/// The next segment that the rules let go.
+fn plan(tcb: &Tcb) -> Option<Plan> {
+    let data_end = tcb.data_end();
+    if tcb.recovery.resend {
+        let outstanding = u32::try_from(tcb.snd_max.min(data_end) - tcb.snd_una).unwrap_or(0);
+        let len = outstanding.min(tcb.mss);
+        let fin = tcb.snd_max.gt(data_end) && len == outstanding;
+        return Some(Plan { seq: tcb.snd_una, len, fin, resend: true });
+    }
+    // Zero as well when the FIN has been sent, which is one past the data.
+    let unsent = u32::try_from(data_end - tcb.snd_nxt).unwrap_or(0);
+    let fin_unsent = tcb.state.fin_outstanding() && tcb.snd_nxt.le(data_end);
+    if unsent == 0 && !fin_unsent {
+        return None;
+    }
+    let flight = u32::try_from(tcb.snd_nxt - tcb.snd_una).unwrap_or(0);
+    let extra = tcb.recovery.limited_transmit().saturating_mul(tcb.mss);
+    let cwnd = tcb.congestion.get().cwnd().saturating_add(extra);
+    let again = tcb.snd_nxt.lt(tcb.snd_max);
+    let usable = if again && flight == 0 {
+        // After a timeout one segment goes out even when the peer has shrunk its window below
+        // what we had sent (RFC 9293 3.8.6, SHLD-16).
+        tcb.mss
+    } else {
+        cwnd.min(tcb.snd_wnd).saturating_sub(flight)
+    };
+    let len = unsent.min(tcb.mss).min(usable);
+    let fin = fin_unsent && len == unsent;
+    if len == 0 && !fin {
+        return None;
+    }
+    let go = len == tcb.mss
+        || fin
+        || again
+        || (len > 0 && tcb.push)
+        || if len == unsent {
+            // The rest of the data: Nagle.
+            !tcb.options.cork && (tcb.options.nodelay || !small_in_flight(tcb))
+        } else {
+            // Cut by the window: only half of the largest one seen is worth a segment.
+            len >= tcb.max_snd_wnd / 2
+        };
+    go.then_some(Plan { seq: tcb.snd_nxt, len, fin, resend: false })
+}
+
+/// Minshall's variant of Nagle's rule, as Linux has it: only another small segment in flight
+/// holds a small one back.
+fn small_in_flight(tcb: &Tcb) -> bool {
+    tcb.snd_sml.gt(tcb.snd_una) && tcb.snd_sml.le(tcb.snd_max)
+}
+
+fn send(tcb: &mut Tcb, env: &mut Env, now: Instant, sink: &mut Sink<'_>, plan: Plan) -> bool {
+    let offset = u32::try_from(plan.seq - tcb.snd_una).unwrap_or(0) as usize;
+    let last = offset + plan.len as usize == tcb.tx.len();
+    let mut flags = Flags::ACK;
+    if plan.fin {
+        flags |= Flags::FIN;
+    }
+    if last && plan.len > 0 {
+        // RFC 9293 3.9.1.2 (SHLD-29): PSH on the last segment of what the application wrote.
+        flags |= Flags::PSH;
+    }
+    let header = header(tcb, env, plan.seq, flags);
+    if !sink.put(env, &header, tcb.tx.range(offset, plan.len as usize)) {
+        return false;
+    }
+    let end = plan.seq + plan.len + u32::from(plan.fin);
+    if plan.seq.lt(tcb.snd_max) {
+        env.stats.retransmits += 1;
+        tcb.retransmits += 1;
+        // Karn: what was sent twice measures nothing.
+        tcb.timed = None;
+    } else {
+        tcb.bytes_out += u64::from(plan.len);
+        if tcb.timed.is_none() {
+            tcb.timed = Some((end, now));
+        }
+    }
+    if plan.resend {
+        tcb.recovery.resend = false;
+    } else {
+        tcb.snd_nxt = end;
+    }
+    tcb.snd_max = tcb.snd_max.max(end);
+    if plan.len < tcb.mss {
+        tcb.snd_sml = end;
+        tcb.push = false;
+    }
+    if last {
+        timer::stop(tcb, Timer::Cork);
+    }
+    if plan.len > 0 {
+        // Answers carry acknowledgments: from here on they may wait for one (Linux: pingpong).
+        tcb.quick_acks = 0;
+    }
+    acknowledged(tcb);
+    tcb.last_sent = now;
+    if tcb.persist || !tcb.timers.is_running(Timer::Retransmit) {
+        // RFC 6298 (5.1).
+        tcb.persist = false;
+        let rto = tcb.rtt.rto_us(env.config.rto_max_us);
+        timer::start(tcb, env, Timer::Retransmit, now + rto);
+    }
+    true
+}
+
+/// Nothing may leave now, but data waits: sees to it that something happens later.
+fn wait_for_room(tcb: &mut Tcb, env: &mut Env, now: Instant) {
+    let unsent = u32::try_from(tcb.data_end() - tcb.snd_nxt).unwrap_or(0);
+    if unsent == 0 || tcb.in_flight() > 0 {
+        return;
+    }
+    if tcb.options.cork && tcb.snd_wnd >= unsent {
+        timer::start_if_idle(tcb, env, Timer::Cork, now + env.config.cork_us);
+    } else {
+        timer::start_persist(tcb, env, now);
+    }
+}

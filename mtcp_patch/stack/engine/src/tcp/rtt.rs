@@ -1,0 +1,127 @@
+//! Round-trip time and retransmission timeout: RFC 6298.
+//!
+//! Fed by `ack` with samples of segments that were sent once only (Karn's algorithm), backed off by
+//! `timer`. Times in microseconds.
+
+/// Clock granularity G of RFC 6298: one tick of the timer wheel.
+const GRANULARITY_US: u32 = 1024;
+
+/// The estimator of one connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rtt {
+    srtt_us: u32,
+    rttvar_us: u32,
+    rto_us: u32,
+    /// Smallest sample, for receive buffer sizing and diagnosis.
+    min_us: u32,
+    measured: bool,
+    backoff: u8,
+}
+
+impl Rtt {
+    pub(crate) fn new(rto_initial_us: u64) -> Self {
+        // (2.1) Until a round-trip time has been measured, RTO <- 1 second.
+        let rto_us = saturate(rto_initial_us);
+        Self { srtt_us: 0, rttvar_us: 0, rto_us, min_us: u32::MAX, measured: false, backoff: 0 }
+    }
+
+    /// Takes a measurement. `min_us` and `max_us` bound the timeout.
+    pub(crate) fn sample(&mut self, rtt_us: u64, min_us: u64, max_us: u64) {
+        let r = saturate(rtt_us).max(1);
+        self.min_us = self.min_us.min(r);
+        if self.measured {
+            // (2.3) RTTVAR <- 3/4 RTTVAR + 1/4 |SRTT - R'|, then SRTT <- 7/8 SRTT + 1/8 R'.
+            let error = self.srtt_us.abs_diff(r);
+            self.rttvar_us = self.rttvar_us - self.rttvar_us / 4 + error / 4;
+            self.srtt_us = self.srtt_us - self.srtt_us / 8 + r / 8;
+        } else {
+            // (2.2) SRTT <- R, RTTVAR <- R/2.
+            self.srtt_us = r;
+            self.rttvar_us = r / 2;
+            self.measured = true;
+        }
+        let spread = (u64::from(self.rttvar_us) * 4).max(u64::from(GRANULARITY_US));
+        // The floor bounds the variance part, as in Linux: a delayed acknowledgment of the peer
+        // must not be taken for a loss on a fast path.
+        let rto = u64::from(self.srtt_us) + spread.max(min_us);
+        self.rto_us = saturate(rto.min(max_us));
+        self.backoff = 0;
+    }
+
+    /// The timeout now, exponential backoff included.
+    pub(crate) fn rto_us(&self, max_us: u64) -> u64 {
+        (u64::from(self.rto_us) << self.backoff.min(16)).min(max_us)
+    }
+
+    /// (5.5) The host MUST set RTO <- RTO * 2 ("back off the timer").
+    pub(crate) fn back_off(&mut self) {
+        self.backoff = self.backoff.saturating_add(1);
+    }
+
+    /// Ends the backoff: an acknowledgment of new data came.
+    pub(crate) fn reset_backoff(&mut self) {
+        self.backoff = 0;
+    }
+
+    /// (5.7) A SYN was retransmitted: the timeout for data starts at 3 seconds.
+    pub(crate) fn after_lost_syn(&mut self) {
+        if !self.measured {
+            self.rto_us = self.rto_us.max(3_000_000);
+        }
+        self.backoff = 0;
+    }
+
+    /// The smoothed round-trip time; zero before the first measurement.
+    pub(crate) fn srtt_us(&self) -> u64 {
+        u64::from(self.srtt_us)
+    }
+}
+
+fn saturate(us: u64) -> u32 {
+    u32::try_from(us).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIN: u64 = 200_000;
+    const MAX: u64 = 120_000_000;
+
+    #[test]
+    fn starts_at_one_second_and_backs_off() {
+        let mut rtt = Rtt::new(1_000_000);
+        let mut seen = std::vec::Vec::new();
+        for _ in 0..9 {
+            seen.push(rtt.rto_us(MAX) / 1_000_000);
+            rtt.back_off();
+        }
+        assert_eq!(seen, [1, 2, 4, 8, 16, 32, 64, 120, 120]);
+        rtt.after_lost_syn();
+        assert_eq!(rtt.rto_us(MAX), 3_000_000);
+    }
+
+    #[test]
+    fn first_sample_and_smoothing() {
+        let mut rtt = Rtt::new(1_000_000);
+        rtt.sample(400_000, MIN, MAX);
+        assert_eq!((rtt.srtt_us(), rtt.rto_us(MAX)), (400_000, 400_000 + 4 * 200_000));
+        rtt.sample(400_000, MIN, MAX);
+        assert_eq!(rtt.rto_us(MAX), 400_000 + 4 * 150_000);
+        for _ in 0..100 {
+            rtt.sample(400_000, MIN, MAX);
+        }
+        assert_eq!(rtt.rto_us(MAX), 400_000 + MIN);
+    }
+
+    #[test]
+    fn extremes_do_not_overflow() {
+        let mut rtt = Rtt::new(u64::MAX);
+        rtt.sample(0, MIN, MAX);
+        rtt.sample(u64::MAX, MIN, MAX);
+        for _ in 0..300 {
+            rtt.back_off();
+        }
+        assert!(rtt.rto_us(MAX) <= MAX);
+    }
+}

@@ -1,0 +1,386 @@
+//! The transmission control block: everything the engine knows about one connection.
+//!
+//! Owned by the shard's table, handed by `&mut` to the functions of this directory, one packet,
+//! timer or call at a time. Names are those of RFC 9293 3.3.1. It has no methods that decide
+//! anything about TCP; those are in the files that carry the idea's name.
+
+use core::cell::Cell;
+use core::net::SocketAddr;
+
+use crate::device::DeviceId;
+use crate::event::{ready, ConnId, Error, Event, ListenerId};
+use crate::limits::Config;
+use crate::shard::Env;
+use crate::time::Instant;
+use crate::wire::{Link, Seq};
+
+use super::congestion::Congestion;
+use super::reassembly::Ranges;
+use super::recovery::Recovery;
+use super::rtt::Rtt;
+use super::state::{Cause, State};
+use super::timer::Timers;
+use crate::buffer::Ring;
+
+/// TCP keepalive (RFC 9293 3.8.4): off unless asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    /// Whether idle connections are probed.
+    pub on: bool,
+    /// Silence before the first probe, in microseconds (`TCP_KEEPIDLE`).
+    pub idle_us: u64,
+    /// Time between probes, in microseconds (`TCP_KEEPINTVL`).
+    pub interval_us: u64,
+    /// Unanswered probes after which the connection is given up (`TCP_KEEPCNT`).
+    pub count: u8,
+}
+
+impl Default for Keepalive {
+    fn default() -> Self {
+        Self { on: false, idle_us: 7_200_000_000, interval_us: 75_000_000, count: 9 }
+    }
+}
+
+/// What an application may choose for a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConnOptions {
+    /// Send small segments at once (`TCP_NODELAY`).
+    pub nodelay: bool,
+    /// Send only full segments until this is taken away (`TCP_CORK`).
+    pub cork: bool,
+    /// Probing of idle connections.
+    pub keepalive: Keepalive,
+    /// Upper limit of the payload of a segment, both ways (`TCP_MAXSEG`); takes effect before connect.
+    pub maxseg: Option<u16>,
+    /// Receive buffer in bytes instead of automatic sizing (`SO_RCVBUF`).
+    pub recv_buffer_bytes: Option<u32>,
+    /// Send buffer in bytes instead of automatic sizing (`SO_SNDBUF`).
+    pub send_buffer_bytes: Option<u32>,
+}
+
+/// Who answers for a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// In the SYN queue of a listener.
+    SynQueue(ListenerId),
+    /// In the accept queue of a listener.
+    AcceptQueue(ListenerId),
+    /// The application holds its id.
+    Application,
+    /// Nobody: the application closed it, or its listener is gone.
+    Nobody,
+}
+
+/// Bits of [`Tcb::queued`]: on which transmit lists the connection stands.
+pub(crate) mod list {
+    pub(crate) const CONTROL: u8 = 1;
+    pub(crate) const ACK: u8 = 2;
+    pub(crate) const DATA: u8 = 4;
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(crate) struct Tcb {
+    pub(crate) id: ConnId,
+    pub(crate) state: State,
+    pub(crate) owner: Owner,
+    pub(crate) local: SocketAddr,
+    pub(crate) remote: SocketAddr,
+    pub(crate) device: DeviceId,
+    pub(crate) link: Link,
+    pub(crate) options: ConnOptions,
+    /// The error that the next call reports, once (`SO_ERROR`).
+    pub(crate) error: Cell<Option<Error>>,
+
+    // Send sequence space. The send ring starts at SND.UNA once our SYN is acknowledged.
+    pub(crate) iss: Seq,
+    pub(crate) snd_una: Seq,
+    /// Next to send; goes back to SND.UNA when the retransmission timer expires.
+    pub(crate) snd_nxt: Seq,
+    /// One past the highest sequence number ever sent.
+    pub(crate) snd_max: Seq,
+    pub(crate) snd_wnd: u32,
+    pub(crate) max_snd_wnd: u32,
+    pub(crate) snd_wl1: Seq,
+    pub(crate) snd_wl2: Seq,
+    /// One past the last segment below the MSS that was sent (Minshall's variant of Nagle).
+    pub(crate) snd_sml: Seq,
+    /// Largest payload that we send.
+    pub(crate) mss: u32,
+    pub(crate) snd_wscale: u8,
+
+    // Receive sequence space.
+    pub(crate) irs: Seq,
+    pub(crate) rcv_nxt: Seq,
+    /// RCV.NXT of the last acknowledgment sent.
+    pub(crate) rcv_wup: Seq,
+    /// Right edge of the largest window that was advertised: never moves left.
+    pub(crate) rcv_adv: Seq,
+    /// Sequence number of the peer's FIN, once seen.
+    pub(crate) rcv_fin: Option<Seq>,
+    /// Receive buffer now allowed, in bytes.
+    pub(crate) rcv_limit: u32,
+    /// Bytes that the application took since `rcv_limit` last grew.
+    pub(crate) rcv_drained: u32,
+    /// The largest payload seen in a segment: what a "full segment" is to the delayed ACK.
+    pub(crate) rcv_mss: u32,
+    /// What our SYN says about the payload that we take.
+    pub(crate) adv_mss: u16,
+    pub(crate) rcv_wscale: u8,
+
+    pub(crate) tx: Ring,
+    pub(crate) rx: Ring,
+    pub(crate) ranges: Ranges,
+
+    pub(crate) rtt: Rtt,
+    /// The sequence number whose acknowledgment ends the running measurement, and its start.
+    pub(crate) timed: Option<(Seq, Instant)>,
+    pub(crate) congestion: Congestion,
+    pub(crate) recovery: Recovery,
+    pub(crate) timers: Timers,
+    pub(crate) last_sent: Instant,
+    pub(crate) last_received: Instant,
+    /// When an acknowledgment of a segment outside the window was last sent.
+    pub(crate) last_stray_ack: Option<Instant>,
+    /// Retransmissions or window probes in a row.
+    pub(crate) retries: u8,
+    /// Keepalive probes in a row.
+    pub(crate) keepalive_probes: u8,
+    /// Acknowledgments that are sent at once at the beginning of a connection, as Linux does.
+    pub(crate) quick_acks: u8,
+
+    /// Bits of [`list`].
+    pub(crate) queued: u8,
+    /// An acknowledgment must leave now.
+    pub(crate) ack_due: bool,
+    /// A probe (one old sequence number, no data) must leave now.
+    pub(crate) probe_due: bool,
+    /// The retransmission timer runs as persist timer (RFC 9293 3.8.6.1).
+    pub(crate) persist: bool,
+    /// A partial segment may leave in spite of Nagle, cork and the silly window rule.
+    pub(crate) push: bool,
+    /// The application closed before the connection was there.
+    pub(crate) close_wanted: bool,
+    /// The application shut reading down.
+    pub(crate) read_shut: bool,
+    /// Both sides offered a window scale.
+    pub(crate) wscale_ok: bool,
+    /// `send` found no room: readiness has no OUT until there is.
+    pub(crate) no_space: Cell<bool>,
+    pub(crate) event_pending: bool,
+    /// The application has had its id, so it must hear of the end.
+    pub(crate) known: bool,
+    /// Out of the flow table: only the application still holds it.
+    pub(crate) detached: bool,
+
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+    pub(crate) retransmits: u64,
+}
+
+/// Where a new connection comes from.
+pub(crate) struct Origin {
+    pub(crate) id: ConnId,
+    pub(crate) state: State,
+    pub(crate) owner: Owner,
+    pub(crate) local: SocketAddr,
+    pub(crate) remote: SocketAddr,
+    pub(crate) device: DeviceId,
+    pub(crate) link: Link,
+    pub(crate) options: ConnOptions,
+    pub(crate) iss: Seq,
+    pub(crate) adv_mss: u16,
+}
+
+impl Tcb {
+    pub(crate) fn new(origin: Origin, config: &Config, now: Instant) -> Self {
+        let recv_max = config.recv_buffer_bytes;
+        let recv_bytes = match origin.options.recv_buffer_bytes {
+            Some(bytes) => (bytes as usize).min(recv_max),
+            // Two full segments at least, or large segments could never follow one another.
+            None => config.recv_buffer_initial_bytes.max(2 * origin.adv_mss as usize).min(recv_max),
+        };
+        Self {
+            id: origin.id,
+            state: origin.state,
+            owner: origin.owner,
+            local: origin.local,
+            remote: origin.remote,
+            device: origin.device,
+            link: origin.link,
+            options: origin.options,
+            error: Cell::new(None),
+            iss: origin.iss,
+            snd_una: origin.iss,
+            snd_nxt: origin.iss,
+            snd_max: origin.iss,
+            snd_wnd: 0,
+            max_snd_wnd: 0,
+            snd_wl1: Seq(0),
+            snd_wl2: origin.iss,
+            snd_sml: origin.iss,
+            mss: 536,
+            snd_wscale: 0,
+            irs: Seq(0),
+            rcv_nxt: Seq(0),
+            rcv_wup: Seq(0),
+            rcv_adv: Seq(0),
+            rcv_fin: None,
+            rcv_limit: u32::try_from(recv_bytes).unwrap_or(u32::MAX),
+            rcv_drained: 0,
+            rcv_mss: 536,
+            adv_mss: origin.adv_mss,
+            rcv_wscale: super::options::Offer::wscale(recv_max),
+            tx: Ring::default(),
+            rx: Ring::default(),
+            ranges: Ranges::default(),
+            rtt: Rtt::new(config.rto_initial_us),
+            timed: None,
+            congestion: Congestion::new(536),
+            recovery: Recovery::new(origin.iss),
+            timers: Timers::default(),
+            last_sent: now,
+            last_received: now,
+            last_stray_ack: None,
+            retries: 0,
+            keepalive_probes: 0,
+            quick_acks: 16,
+            queued: 0,
+            ack_due: false,
+            probe_due: false,
+            persist: false,
+            push: false,
+            close_wanted: false,
+            read_shut: false,
+            wscale_ok: true,
+            no_space: Cell::new(false),
+            event_pending: false,
+            known: false,
+            detached: false,
+            bytes_in: 0,
+            bytes_out: 0,
+            retransmits: 0,
+        }
+    }
+
+    /// Bytes sent and not acknowledged, SYN and FIN included.
+    pub(crate) fn in_flight(&self) -> u32 {
+        u32::try_from(self.snd_max - self.snd_una).unwrap_or(0)
+    }
+
+    /// The sequence number after the last byte of the send ring; the FIN's, when there is one.
+    pub(crate) fn data_end(&self) -> Seq {
+        self.snd_una + self.tx.len() as u32
+    }
+
+    /// Applies `cause` to the state. A cause that the table does not know is a bug of ours.
+    pub(crate) fn change(&mut self, cause: Cause) {
+        let next = self.state.next(cause);
+        debug_assert!(next.is_some(), "{:?} in {:?}", cause, self.state);
+        self.state = next.unwrap_or(State::Closed);
+    }
+
+    /// Tells the application that its readiness may have changed.
+    pub(crate) fn notify(&mut self, env: &mut Env) {
+        if self.owner == Owner::Application {
+            env.events.push(Event::Conn(self.id), &mut self.event_pending);
+        }
+    }
+
+    /// Ends the connection with an error for the application. What it has not read stays readable.
+    pub(crate) fn fail(&mut self, env: &mut Env, error: Error) {
+        self.error.set(Some(error));
+        self.finish(env);
+    }
+
+    /// Ends the connection.
+    pub(crate) fn finish(&mut self, env: &mut Env) {
+        self.change(Cause::Gone);
+        self.tx.release(&mut env.memory);
+        if self.rx.is_empty() {
+            self.rx.release(&mut env.memory);
+        }
+        self.ranges.clear();
+        self.notify(env);
+    }
+
+    /// The peer has ended its direction, or the connection is gone, or reading was shut down.
+    pub(crate) fn receive_ended(&self) -> bool {
+        self.read_shut
+            || !matches!(
+                self.state,
+                State::SynSent
+                    | State::SynReceived
+                    | State::Established
+                    | State::FinWait1
+                    | State::FinWait2
+            )
+    }
+
+    /// Nothing more can be sent.
+    pub(crate) fn send_ended(&self) -> bool {
+        self.close_wanted
+            || self.state.has_fin()
+            || matches!(self.state, State::TimeWait | State::Closed)
+    }
+
+    /// Send buffer limit now, in bytes: twice the congestion window, so that an acknowledgment
+    /// never finds the sender empty, within the configured bounds.
+    pub(crate) fn send_limit(&self, config: &Config) -> usize {
+        use super::congestion::Controller;
+        if let Some(bytes) = self.options.send_buffer_bytes {
+            return (bytes as usize).clamp(1, config.send_buffer_bytes);
+        }
+        let wanted = (self.congestion.get().cwnd() as usize).saturating_mul(2);
+        wanted.max(config.send_buffer_initial_bytes).min(config.send_buffer_bytes)
+    }
+
+    /// Whether a writer would be woken: a third of the send buffer is free (Linux:
+    /// `sk_stream_is_writeable`).
+    pub(crate) fn is_writable(&self, config: &Config) -> bool {
+        let limit = self.send_limit(config);
+        let used = self.tx.len();
+        limit.saturating_sub(used) >= used / 2 && used < limit
+    }
+
+    /// The bits of `poll(2)`, as Linux `tcp_poll` computes them.
+    pub(crate) fn readiness(&self, config: &Config) -> u32 {
+        let mut bits = 0;
+        let (receive_ended, send_ended) = (self.receive_ended(), self.send_ended());
+        if receive_ended && send_ended {
+            bits |= ready::HUP;
+        }
+        if receive_ended {
+            bits |= ready::IN | ready::RDHUP;
+        }
+        if !matches!(self.state, State::SynSent | State::SynReceived) {
+            if !self.rx.is_empty() {
+                bits |= ready::IN;
+            }
+            if !send_ended && !self.is_writable(config) {
+                // Whoever sees this waits for room: the next acknowledgment that makes some is an
+                // event (Linux sets SOCK_NOSPACE at this place).
+                self.no_space.set(true);
+            }
+            if send_ended || !self.no_space.get() {
+                bits |= ready::OUT;
+            }
+        }
+        if self.error.get().is_some() {
+            bits |= ready::ERR | ready::IN | ready::OUT;
+        }
+        bits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An idle established connection has no buffers, so this is what it costs, plus its entries
+    /// in the flow table, the slab and the timer wheel (about 130 bytes).
+    #[test]
+    fn an_idle_connection_is_below_one_kib() {
+        assert!(core::mem::size_of::<Tcb>() <= 800, "{}", core::mem::size_of::<Tcb>());
+    }
+}

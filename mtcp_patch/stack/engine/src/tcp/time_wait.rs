@@ -1,0 +1,115 @@
+//! TIME-WAIT without a TCB: what is left of a connection that both sides and the application have
+//! closed. It holds no buffer, only what is needed to acknowledge a repeated FIN and to judge a new
+//! SYN (RFC 9293 3.10.7.4, RFC 6191).
+
+use core::net::SocketAddr;
+
+use super::tcb::Tcb;
+use crate::device::DeviceId;
+use crate::event::ConnId;
+use crate::limits::OUT_OF_WINDOW_ACK_INTERVAL_US;
+use crate::shard::Env;
+use crate::stats::Refusal;
+use crate::time::Instant;
+use crate::wire::{Flags, Header, Link, Options, Segment, Seq};
+
+/// The remains of a connection.
+#[derive(Debug)]
+pub(crate) struct TimeWait {
+    pub(crate) id: ConnId,
+    pub(crate) local: SocketAddr,
+    pub(crate) remote: SocketAddr,
+    pub(crate) device: DeviceId,
+    link: Link,
+    pub(crate) snd_nxt: Seq,
+    pub(crate) rcv_nxt: Seq,
+    rcv_wnd: u16,
+    last_ack: Option<Instant>,
+}
+
+/// What a segment means to a connection in TIME-WAIT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Nothing more to do.
+    Stay,
+    /// The peer sent its FIN again: another 2 MSL.
+    Restart,
+    /// The exact reset: it is over.
+    Gone,
+    /// A new incarnation of the connection begins.
+    Reopen,
+}
+
+/// RFC 9293 3.10.7.4 for TIME-WAIT. The caller acknowledges if `ack` comes back true.
+pub(crate) fn judge(rcv_nxt: Seq, rcv_wnd: u32, seg: &Segment<'_>) -> (Verdict, bool) {
+    if seg.flags.contains(Flags::RST) {
+        // RFC 5961 3.2 holds here as well; RFC 1337's hazard needs an inexact one.
+        return (if seg.seq == rcv_nxt { Verdict::Gone } else { Verdict::Stay }, false);
+    }
+    if seg.flags.contains(Flags::SYN) && !seg.flags.contains(Flags::ACK) {
+        // RFC 9293 MAY-2: a SYN beyond everything of the old connection opens a new one.
+        let new = seg.seq.gt(rcv_nxt);
+        return (if new { Verdict::Reopen } else { Verdict::Stay }, !new);
+    }
+    if seg.flags.contains(Flags::FIN) && (seg.seq + seg.len()).le(rcv_nxt) {
+        return (Verdict::Restart, true);
+    }
+    let in_window = seg.seq.ge(rcv_nxt) && seg.seq.le(rcv_nxt + rcv_wnd);
+    (Verdict::Stay, !in_window || seg.len() > 0)
+}
+
+impl TimeWait {
+    /// What is left of `tcb`.
+    pub(crate) fn new(tcb: &Tcb) -> Self {
+        let scale = if tcb.wscale_ok { tcb.rcv_wscale } else { 0 };
+        let window = super::window::receive_window(tcb) >> scale;
+        Self {
+            id: tcb.id,
+            local: tcb.local,
+            remote: tcb.remote,
+            device: tcb.device,
+            link: tcb.link,
+            snd_nxt: tcb.snd_max,
+            rcv_nxt: tcb.rcv_nxt,
+            rcv_wnd: window.min(65_535) as u16,
+            last_ack: None,
+        }
+    }
+
+    /// A segment arrives.
+    pub(crate) fn segment_arrives(
+        &mut self,
+        env: &mut Env,
+        now: Instant,
+        seg: &Segment<'_>,
+    ) -> Verdict {
+        let (verdict, acknowledge) = judge(self.rcv_nxt, u32::from(self.rcv_wnd), seg);
+        if acknowledge {
+            self.acknowledge(env, now);
+        }
+        verdict
+    }
+
+    fn acknowledge(&mut self, env: &mut Env, now: Instant) {
+        let recent = |at: Instant| now.micros_since(at) < OUT_OF_WINDOW_ACK_INTERVAL_US;
+        if self.last_ack.is_some_and(recent) {
+            env.stats.refuse(Refusal::ChallengeLimit);
+            return;
+        }
+        self.last_ack = Some(now);
+        let header = Header {
+            link: self.link,
+            src: self.local,
+            dst: self.remote,
+            seq: self.snd_nxt,
+            ack: self.rcv_nxt,
+            flags: Flags::ACK,
+            wnd: self.rcv_wnd,
+            options: Options::default(),
+            ecn: 0,
+            hop_limit: super::output::HOP_LIMIT,
+            ip_id: env.next_ip_id(),
+        };
+        env.reply(self.device, header);
+    }
+}

@@ -1,0 +1,276 @@
+//! The timers of a connection and what they do when they expire.
+//!
+//! Each connection keeps its deadlines here and the earliest of them in the shard's wheel. A
+//! deadline that moves later, or is stopped, leaves the wheel alone: the entry fires, finds nothing
+//! due, and is put where it belongs. So the retransmission timer that every acknowledgment
+//! restarts costs one store.
+
+use super::congestion::Controller;
+use super::input::ack_now;
+use super::recovery;
+use super::state::State;
+use super::tcb::{list, Owner, Tcb};
+use crate::event::Error;
+use crate::shard::Env;
+use crate::time::Instant;
+
+/// The timers of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub(crate) enum Timer {
+    /// RFC 6298, or the persist timer while `Tcb::persist`.
+    Retransmit,
+    /// RFC 9293 3.8.6.3.
+    DelayedAck,
+    /// RFC 9293 3.8.4.
+    Keepalive,
+    /// 2 MSL, or the end of patience with an orphan in FIN-WAIT-2.
+    Linger,
+    /// A corked partial segment has waited long enough.
+    Cork,
+    /// Large buffers have been empty for a while.
+    IdleBuffers,
+}
+
+const TIMERS: [Timer; 6] = [
+    Timer::Retransmit,
+    Timer::DelayedAck,
+    Timer::Keepalive,
+    Timer::Linger,
+    Timer::Cork,
+    Timer::IdleBuffers,
+];
+
+const NEVER: u64 = u64::MAX;
+
+/// Deadlines in microseconds, and when the wheel will call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timers {
+    deadlines: [u64; TIMERS.len()],
+    scheduled: u64,
+}
+
+impl Default for Timers {
+    fn default() -> Self {
+        Self { deadlines: [NEVER; TIMERS.len()], scheduled: NEVER }
+    }
+}
+
+impl Timers {
+    fn earliest(&self) -> u64 {
+        self.deadlines.iter().copied().min().unwrap_or(NEVER)
+    }
+
+    fn is_due(&self, timer: Timer, now: Instant) -> bool {
+        self.deadlines.get(timer as usize).is_some_and(|at| *at <= now.micros)
+    }
+
+    /// When `timer` expires, if it runs.
+    pub(crate) fn deadline(&self, timer: Timer) -> Option<Instant> {
+        let at = *self.deadlines.get(timer as usize)?;
+        (at != NEVER).then_some(Instant::from_micros(at))
+    }
+
+    /// Whether `timer` runs.
+    pub(crate) fn is_running(&self, timer: Timer) -> bool {
+        self.deadlines.get(timer as usize).is_some_and(|at| *at != NEVER)
+    }
+}
+
+/// Starts or moves `timer`.
+pub(crate) fn start(tcb: &mut Tcb, env: &mut Env, timer: Timer, at: Instant) {
+    if let Some(deadline) = tcb.timers.deadlines.get_mut(timer as usize) {
+        *deadline = at.micros;
+    }
+    if at.micros < tcb.timers.scheduled {
+        tcb.timers.scheduled = at.micros;
+        env.wheel.schedule(tcb.id.index, at);
+    }
+}
+
+/// Starts `timer` unless it runs.
+pub(crate) fn start_if_idle(tcb: &mut Tcb, env: &mut Env, timer: Timer, at: Instant) {
+    if !tcb.timers.is_running(timer) {
+        start(tcb, env, timer, at);
+    }
+}
+
+/// Stops `timer`.
+pub(crate) fn stop(tcb: &mut Tcb, timer: Timer) {
+    if let Some(deadline) = tcb.timers.deadlines.get_mut(timer as usize) {
+        *deadline = NEVER;
+    }
+}
+
+/// Stops every timer and leaves the wheel.
+pub(crate) fn stop_all(tcb: &mut Tcb, env: &mut Env) {
+    tcb.timers = Timers::default();
+    env.wheel.cancel(tcb.id.index);
+}
+
+/// The wheel called: runs what is due, then schedules the next.
+pub(crate) fn expire(tcb: &mut Tcb, env: &mut Env, now: Instant) {
+    tcb.timers.scheduled = NEVER;
+    for timer in TIMERS {
+        if tcb.state == State::Closed && timer != Timer::IdleBuffers {
+            continue;
+        }
+        if tcb.timers.is_due(timer, now) {
+            stop(tcb, timer);
+            fire(tcb, env, now, timer);
+        }
+    }
+    let next = tcb.timers.earliest();
+    if tcb.state != State::Closed && next < tcb.timers.scheduled {
+        tcb.timers.scheduled = next;
+        env.wheel.schedule(tcb.id.index, Instant::from_micros(next));
+    }
+}
+
+fn fire(tcb: &mut Tcb, env: &mut Env, now: Instant, timer: Timer) {
+    match timer {
+        Timer::Retransmit if tcb.persist => persist(tcb, env, now),
+        Timer::Retransmit => retransmit(tcb, env, now),
+        Timer::DelayedAck => ack_now(tcb, env),
+        Timer::Keepalive => keepalive(tcb, env, now),
+        Timer::Linger => tcb.finish(env),
+        Timer::Cork => {
+            tcb.push = true;
+            env.enqueue(tcb, list::DATA);
+        }
+        Timer::IdleBuffers => {
+            if tcb.rx.is_empty() && tcb.ranges.is_empty() {
+                tcb.rx.release(&mut env.memory);
+            }
+            if tcb.tx.is_empty() {
+                tcb.tx.release(&mut env.memory);
+            }
+        }
+    }
+}
+
+/// RFC 6298 (5.4) to (5.6).
+fn retransmit(tcb: &mut Tcb, env: &mut Env, now: Instant) {
+    let orphan = tcb.owner == Owner::Nobody;
+    let limit = match tcb.state {
+        State::SynSent => env.config.syn_retries,
+        State::SynReceived => env.config.syn_ack_retries,
+        _ if orphan => env.config.orphan_retries,
+        _ => env.config.data_retries,
+    };
+    if tcb.retries >= limit {
+        tcb.fail(env, Error::TimedOut);
+        return;
+    }
+    env.stats.timeouts += 1;
+    if tcb.state.is_synchronized() {
+        recovery::on_timeout(tcb);
+        env.enqueue(tcb, list::DATA);
+    } else {
+        tcb.timed = None;
+        env.enqueue(tcb, list::CONTROL);
+    }
+    tcb.retries = tcb.retries.saturating_add(1);
+    tcb.rtt.back_off();
+    let rto = tcb.rtt.rto_us(env.config.rto_max_us);
+    start(tcb, env, Timer::Retransmit, now + rto);
+}
+
+/// RFC 9293 3.8.6.1: probes of a closed window, at growing intervals, for as long as the peer
+/// answers. Where the window is merely too small for a full segment, this is the override timeout
+/// of the silly window rule (RFC 9293 3.8.6.2.1).
+fn persist(tcb: &mut Tcb, env: &mut Env, now: Instant) {
+    let limit = if tcb.owner == Owner::Nobody {
+        env.config.orphan_retries
+    } else {
+        env.config.data_retries
+    };
+    if tcb.retries >= limit {
+        tcb.fail(env, Error::TimedOut);
+        return;
+    }
+    if tcb.snd_wnd > 0 {
+        tcb.push = true;
+        env.enqueue(tcb, list::DATA);
+    } else {
+        tcb.probe_due = true;
+        env.enqueue(tcb, list::ACK);
+    }
+    tcb.retries = tcb.retries.saturating_add(1);
+    tcb.rtt.back_off();
+    let interval = tcb.rtt.rto_us(env.config.rto_max_us);
+    start(tcb, env, Timer::Retransmit, now + interval);
+}
+
+/// Data waits, nothing is in flight, and the window forbids sending: somebody must ask.
+pub(crate) fn start_persist(tcb: &mut Tcb, env: &mut Env, now: Instant) {
+    if tcb.in_flight() == 0 && !tcb.timers.is_running(Timer::Retransmit) {
+        tcb.persist = true;
+        let interval = tcb.rtt.rto_us(env.config.rto_max_us);
+        start(tcb, env, Timer::Retransmit, now + interval);
+    }
+}
+
+/// Starts probing of an idle connection when the application wants it; stops it otherwise.
+pub(crate) fn start_keepalive(tcb: &mut Tcb, env: &mut Env, now: Instant) {
+    let keepalive = tcb.options.keepalive;
+    if keepalive.on && tcb.state.is_synchronized() && tcb.state != State::TimeWait {
+        start(tcb, env, Timer::Keepalive, now + keepalive.idle_us);
+    } else {
+        stop(tcb, Timer::Keepalive);
+    }
+}
+
+fn keepalive(tcb: &mut Tcb, env: &mut Env, now: Instant) {
+    let options = tcb.options.keepalive;
+    if !options.on || tcb.state == State::TimeWait {
+        return;
+    }
+    let silent = now.micros_since(tcb.last_received);
+    if tcb.in_flight() > 0 || !tcb.tx.is_empty() {
+        // Retransmission or persist looks after the peer.
+        start(tcb, env, Timer::Keepalive, now + options.idle_us);
+    } else if silent < options.idle_us {
+        start(tcb, env, Timer::Keepalive, tcb.last_received + options.idle_us);
+    } else if tcb.keepalive_probes >= options.count {
+        env.reset(tcb);
+        tcb.fail(env, Error::TimedOut);
+    } else {
+        tcb.keepalive_probes += 1;
+        tcb.probe_due = true;
+        env.enqueue(tcb, list::ACK);
+        start(tcb, env, Timer::Keepalive, now + options.interval_us.max(1));
+    }
+}
+
+/// Starts or restarts 2 MSL; nothing else matters in TIME-WAIT.
+pub(crate) fn enter_time_wait(tcb: &mut Tcb, env: &mut Env, now: Instant) {
+    for timer in [Timer::Retransmit, Timer::Keepalive, Timer::Cork, Timer::DelayedAck] {
+        stop(tcb, timer);
+    }
+    tcb.tx.release(&mut env.memory);
+    start(tcb, env, Timer::Linger, now + 2 * env.config.msl_us);
+}
+
+/// An application that is gone does not wait for ever for the peer's FIN.
+pub(crate) fn linger_if_orphaned(tcb: &mut Tcb, env: &mut Env, now: Instant) {
+    if tcb.state == State::FinWait2 && tcb.owner == Owner::Nobody {
+        start(tcb, env, Timer::Linger, now + env.config.fin_wait_2_us);
+    }
+}
+
+/// An empty ring that is too large for the pool goes back after a while without use.
+pub(crate) fn watch_idle_buffers(tcb: &mut Tcb, env: &mut Env, now: Instant) {
+    if tcb.rx.capacity() + tcb.tx.capacity() > 0 {
+        start(tcb, env, Timer::IdleBuffers, now + env.config.buffer_idle_us);
+    }
+}
+
+/// RFC 5681 4.1: after a silence of a whole timeout the window says nothing about the path.
+pub(crate) fn restart_after_idle(tcb: &mut Tcb, env: &Env, now: Instant) {
+    let rto = tcb.rtt.rto_us(env.config.rto_max_us);
+    if tcb.in_flight() == 0 && now.micros_since(tcb.last_sent) > rto {
+        let mss = tcb.mss;
+        tcb.congestion.get_mut().on_idle(mss);
+    }
+}
