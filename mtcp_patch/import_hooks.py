@@ -77,6 +77,9 @@ def _drop_idle_finder() -> None:
 def _run_hooks(module: ModuleType, name: str) -> None:
     with _lock:
         hooks = _waiting.pop(name, [])
+        # Registered while the body ran, which is over now although the module still counts as initializing.
+        hooks += [hook for unfinished, hook in _unfinished if unfinished is module]
+        _unfinished[:] = [entry for entry in _unfinished if entry[0] is not module]
         _drop_idle_finder()
     for hook in hooks:
         hook(module)

@@ -30,7 +30,7 @@ from . import import_hooks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Protocol
 
     ModuleHook = Callable[[ModuleType], None]
@@ -182,7 +182,16 @@ class Patcher:
             import_hooks.cancel(hook)
         with self._lock:
             self._active = False
+            late = {
+                id(entry.new): (entry.new, self._originals.get(entry.label, entry.original))
+                for entry in self._undo
+                if isinstance(entry, _Replacement) and isinstance(entry.owner, ModuleType)
+            }
             left = [_undo_one(entry) for entry in reversed(self._undo)]
+            # Modules that copied the new objects while we were there.
+            for module, name, _new, original in _holders(late):
+                if original is not _ABSENT:
+                    setattr(module, name, original)
             self._undo.clear()
             self._originals.clear()
             self._on_kernel.clear()
@@ -198,14 +207,20 @@ class Patcher:
         """Give the new objects to modules that copied the old ones by ``from x import y`` before we came."""
         with self._lock:
             table, self._to_rebind = self._to_rebind, {}
-            if not table:
-                return
-            for module in _application_modules(sys.modules.values()):
-                for name, value in list(vars(module).items()):
-                    found = table.get(id(value))
-                    if found is not None and found[0] is value:
-                        self._undo.append(_Replacement(module, name, value, found[1], f"{_path_of(module)}.{name}"))
-                        setattr(module, name, found[1])
+            for module, name, old, new in _holders(table):
+                self._undo.append(_Replacement(module, name, old, new, f"{_path_of(module)}.{name}"))
+                setattr(module, name, new)
+
+
+def _holders(table: dict[int, tuple[object, object]]) -> Iterator[tuple[ModuleType, str, object, object]]:
+    """Where modules hold a key of ``table`` (by id; the pair is the object itself and its successor)."""
+    if not table:
+        return
+    for module in _application_modules(sys.modules.values()):
+        for name, value in list(vars(module).items()):
+            found = table.get(id(value))
+            if found is not None and found[0] is value:
+                yield module, name, *found
 
 
 def _undo_one(entry: _Replacement | Callable[[], None]) -> str | None:

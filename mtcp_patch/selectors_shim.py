@@ -10,6 +10,7 @@ of a class beyond the attributes named below.
 
 from __future__ import annotations
 
+import functools
 import sys
 from types import ModuleType
 
@@ -19,7 +20,8 @@ TYPE_CHECKING = False  # as typing has it; loading typing would cost every child
 if TYPE_CHECKING:
     from .patcher import Patcher
 
-TARGETS = ("select",)
+# The body of `selectors` imports `select`: named here too, it is seen to its end, whichever comes first.
+TARGETS = ("select", "selectors")
 
 # The class attributes of `selectors` that hold one of `select`'s objects, captured when it was imported.
 _CAPTURED = (
@@ -53,7 +55,11 @@ def _patch_selectors(patcher: Patcher, selectors: ModuleType) -> None:
     for class_name, attribute, name in _CAPTURED:
         selector = getattr(selectors, class_name, None)
         new = getattr(_native, name)
-        if selector is not None and vars(selector).get(attribute) is not new:
+        if selector is None:
+            continue
+        if vars(selector).get(attribute) is new:
+            patcher.on_restore(functools.partial(setattr, selector, attribute, patcher.original(f"select.{name}")))
+        else:
             patcher.replace(selector, attribute, new)
     patcher.replace(selectors.EpollSelector, "select", _native.epoll_select(selectors.EpollSelector))
 

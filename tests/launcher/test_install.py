@@ -74,6 +74,21 @@ def test_modules_imported_later_are_patched_and_restored(runner: Runner) -> None
     )
 
 
+@pytest.mark.parametrize("first", ["selectors", "select", "socket", "asyncio"])
+def test_whichever_is_imported_first(runner: Runner, first: str) -> None:
+    run(
+        runner,
+        f"import mtcp_patch; mtcp_patch.install(); import {first}; import select, selectors\n"
+        "for cls in (selectors.EpollSelector, selectors.PollSelector):\n"
+        "    assert cls._selector_cls in (select.epoll, select.poll)\n"
+        "names = [n for n in mtcp_patch.status()['patched'] if n.startswith('selectors.')]\n"
+        "mtcp_patch.uninstall(); import socket, select\n"
+        "mtcp_patch.install(); again = [n for n in mtcp_patch.status()['patched'] if n.startswith('selectors.')]\n"
+        "assert set(names) <= set(again) and ('selectors.EpollSelector.select' in names) == "
+        "('selectors.EpollSelector.select' in again), (names, again)\n",
+    )
+
+
 def test_names_imported_before_are_ours_too(runner: Runner) -> None:
     run(
         runner,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +42,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         del sys.modules[name]
 
 
-def new() -> str:
-    """What the tests put in the place of function."""
-    return "new"
+@pytest.fixture
+def new() -> Callable[[], str]:
+    """What the tests put in the place of function. No module holds it."""
+    return lambda: "new"
 
 
-def test_replace_and_restore(patcher: Patcher, module: Any) -> None:
+def test_replace_and_restore(patcher: Patcher, module: Any, new: Callable[[], str]) -> None:
     old = module.function
     assert patcher.replace(module, "function", new) is old
     assert module.function is new
@@ -60,7 +61,7 @@ def test_replace_and_restore(patcher: Patcher, module: Any) -> None:
         patcher.original("some_target.function")
 
 
-def test_replaced_twice_keeps_the_first_original(patcher: Patcher, module: Any) -> None:
+def test_replaced_twice_keeps_the_first_original(patcher: Patcher, module: Any, new: Callable[[], str]) -> None:
     old = module.function
     patcher.replace(module, "function", new)
     patcher.replace(module, "function", len)
@@ -69,7 +70,7 @@ def test_replaced_twice_keeps_the_first_original(patcher: Patcher, module: Any) 
     assert module.function is old
 
 
-def test_a_name_that_was_not_there_goes_again(patcher: Patcher, module: Any) -> None:
+def test_a_name_that_was_not_there_goes_again(patcher: Patcher, module: Any, new: Callable[[], str]) -> None:
     assert patcher.replace(module, "more", new) is None
     patcher.restore()
     assert not hasattr(module, "more")
@@ -90,7 +91,7 @@ def test_an_inherited_attribute_becomes_inherited_again(patcher: Patcher) -> Non
     assert Derived().method() == "base"
 
 
-def test_a_static_method_stays_one(patcher: Patcher) -> None:
+def test_a_static_method_stays_one(patcher: Patcher, new: Callable[[], str]) -> None:
     class Holder:
         @staticmethod
         def function() -> str:
@@ -103,7 +104,7 @@ def test_a_static_method_stays_one(patcher: Patcher) -> None:
     assert Holder().function() == "old"
 
 
-def test_undo_runs_in_reverse_order(patcher: Patcher, module: Any) -> None:
+def test_undo_runs_in_reverse_order(patcher: Patcher, module: Any, new: Callable[[], str]) -> None:
     order: list[str] = []
     patcher.on_restore(lambda: order.append("first registered"))
     patcher.replace(module, "function", new)
@@ -112,7 +113,9 @@ def test_undo_runs_in_reverse_order(patcher: Patcher, module: Any) -> None:
     assert order == ["new", "first registered"]
 
 
-def test_what_others_replaced_after_us_is_left_with_a_warning(patcher: Patcher, module: Any) -> None:
+def test_what_others_replaced_after_us_is_left_with_a_warning(
+    patcher: Patcher, module: Any, new: Callable[[], str]
+) -> None:
     patcher.replace(module, "function", new)
     module.function = len
     with pytest.warns(RuntimeWarning, match=r"some_target\.function was replaced again"):
@@ -120,7 +123,9 @@ def test_what_others_replaced_after_us_is_left_with_a_warning(patcher: Patcher, 
     assert module.function is len
 
 
-def test_early_imports_are_rebound(patcher: Patcher, module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_early_imports_are_rebound(
+    patcher: Patcher, module: Any, monkeypatch: pytest.MonkeyPatch, new: Callable[[], str]
+) -> None:
     early, ours, raw = (types.ModuleType(name) for name in ("early", "mtcp_patch.some_shim", "posix"))
     old = module.function
     for holder in (early, ours, raw):
@@ -132,6 +137,19 @@ def test_early_imports_are_rebound(patcher: Patcher, module: Any, monkeypatch: p
     assert vars(raw)["renamed"] is old
     patcher.restore()
     assert vars(early)["renamed"] is old
+
+
+def test_late_imports_are_given_back(
+    patcher: Patcher, module: Any, monkeypatch: pytest.MonkeyPatch, new: Callable[[], str]
+) -> None:
+    old = module.function
+    patcher.replace(module, "function", len)
+    patcher.replace(module, "function", new)
+    late = types.ModuleType("late")
+    monkeypatch.setitem(sys.modules, "late", late)
+    vars(late)["copied"] = module.function
+    patcher.restore()
+    assert vars(late)["copied"] is old
 
 
 def test_hook_runs_after_the_body_and_before_anyone_else(patcher: Patcher, folder: Path) -> None:
@@ -179,6 +197,20 @@ def test_an_import_that_fails_may_be_tried_again(patcher: Patcher, folder: Path)
     import hooked_broken
 
     assert seen == [hooked_broken]
+
+
+def test_a_hook_for_a_module_whose_body_is_running(patcher: Patcher, folder: Path) -> None:
+    """As ``selectors`` imports ``select``, whose hook then asks for ``selectors``."""
+    (folder / "hooked_outer.py").write_text("import hooked_module\nlast = True\n")
+    seen: list[bool] = []
+    patcher.when_imported("hooked_outer", lambda _outer: None)
+    patcher.when_imported(
+        "hooked_module",
+        lambda _inner: patcher.when_imported("hooked_outer", lambda outer: seen.append(hasattr(outer, "last"))),
+    )
+    import hooked_outer  # type: ignore[import-not-found]  # noqa: F401
+
+    assert seen == [True]
 
 
 def test_find_spec_alone_runs_no_hook(patcher: Patcher, folder: Path) -> None:
