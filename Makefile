@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-rust test-python lint sim build clean
+.PHONY: help demo test test-rust test-python lint sim build bench clean
 
 PY := .venv/bin/python
 SEED ?= 1
@@ -39,6 +39,11 @@ lint: ## rustfmt, clippy, ruff, mypy --strict
 	@echo '== cargo clippy'; PYO3_PYTHON="$$PWD/$(PY)" cargo clippy --workspace --all-targets -- -D warnings
 	@echo '== ruff'; $(PY) -m ruff check . && $(PY) -m ruff format --check .
 	@echo '== mypy --strict'; $(PY) -m mypy
+
+bench: ## server CPU a request, ours against the kernel's, in interleaved pairs (ARGS= for bench/paired_echo.py)
+	@scripts/setup tools iproute2 gcc
+	@scripts/setup build
+	@$(PY) bench/paired_echo.py $(ARGS)
 
 clean: ## remove what the verbs made: .venv, target, the built module, caches
 	rm -rf .venv target .pytest_cache .mypy_cache .ruff_cache mtcp_patch/stack/_native*.so

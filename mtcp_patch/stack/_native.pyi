@@ -9,6 +9,8 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 VFD_BASE: int
 """The first virtual descriptor; every number from here on is the stack's."""
+DEBUG_BUILD: bool
+"""Built with debug assertions: no figure of such a build means anything."""
 
 def make_socket_type(base: type) -> type:
     """The native socket type on CPython's original `_socket.socket`, one a process.

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+
 from launcher.conftest import Runner
 
 MISTAKES = {

@@ -19,6 +19,8 @@ use pyo3::prelude::*;
 
 #[pymodule(gil_used = true)]
 fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    // whoever measures refuses a debug build
+    m.add("DEBUG_BUILD", cfg!(debug_assertions))?;
     m.add_function(wrap_pyfunction!(socket::make_socket_type, m)?)?;
     add_waiting(m)?;
     Ok(())
