@@ -119,7 +119,8 @@ unsafe extern "C" fn both(
     // SAFETY: called by CPython as METH_FASTCALL | METH_KEYWORDS; `pair` is a tuple of two that
     // lives as long as the function.
     unsafe {
-        let first = PyObject_Vectorcall(ffi::PyTuple_GetItem(pair, 1), argv, nargs as usize, kwnames);
+        let first =
+            PyObject_Vectorcall(ffi::PyTuple_GetItem(pair, 1), argv, nargs as usize, kwnames);
         if first.is_null() {
             return first;
         }

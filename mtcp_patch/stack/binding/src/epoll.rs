@@ -70,6 +70,8 @@ pub struct Epoll {
     kernel_asked_ns: AtomicU64,
     /// Its last answer had events.
     kernel_busy: AtomicBool,
+    /// `fileno()` was called: another wait object may contain this one.
+    exported: AtomicBool,
 }
 
 /// Nanoseconds since the first call in this process.
@@ -133,6 +135,7 @@ impl Epoll {
             kernel_fds: AtomicUsize::new(kernel_fds),
             kernel_asked_ns: AtomicU64::new(0),
             kernel_busy: AtomicBool::new(true),
+            exported: AtomicBool::new(false),
         }
     }
 
@@ -148,7 +151,11 @@ impl Epoll {
             return Ok(*w);
         }
         let new = Runtime::global().watcher(Some(epfd)).map_err(|e| args::os_error(py, e))?;
-        Ok(*self.watcher.get_or_init(|| new))
+        let w = *self.watcher.get_or_init(|| new);
+        if self.exported.load(Relaxed) {
+            Runtime::global().watcher_fd(w);
+        }
+        Ok(w)
     }
 
     fn change(&self, py: Python<'_>, op: i32, fd: i32, mask: u32) -> PyResult<()> {
@@ -202,18 +209,16 @@ impl Epoll {
     }
 
     /// Whether the kernel is to be asked in this turn, though virtual descriptors are ready.
-    fn kernel_is_due(&self) -> bool {
-        if self.kernel_fds.load(Relaxed) == 0 {
-            return false;
-        }
+    fn kernel_is_due(&self, watcher: WatcherId) -> bool {
         let now = now_ns();
         let due = self.kernel_busy.load(Relaxed)
             || now.saturating_sub(self.kernel_asked_ns.load(Relaxed))
                 >= KERNEL_EVERY.as_nanos() as u64;
-        if due {
-            self.kernel_asked_ns.store(now, Relaxed);
+        if !due {
+            return false;
         }
-        due
+        self.kernel_asked_ns.store(now, Relaxed);
+        self.kernel_fds.load(Relaxed) > 0 || Runtime::global().watcher_halves(watcher) > 0
     }
 
     /// The kernel's events after `got` virtual ones, without waiting.
@@ -253,7 +258,7 @@ impl Epoll {
         kernel.clear();
         let ready = runtime.watcher_ready(watcher, max, watched);
         if ready > 0 {
-            if self.kernel_is_due() {
+            if self.kernel_is_due(watcher) {
                 self.add_kernel(py, epfd, max.saturating_sub(ready), kernel)?;
             }
             return Ok(());
@@ -393,7 +398,13 @@ impl Epoll {
 
     /// Return the epoll control file descriptor.
     fn fileno(&self) -> PyResult<RawFd> {
-        self.open_fd()
+        let epfd = self.open_fd()?;
+        // Somebody else may poll it: from now on the watcher's wake-up is kept in it.
+        self.exported.store(true, Relaxed);
+        if let Some(w) = self.watcher.get() {
+            Runtime::global().watcher_fd(*w);
+        }
+        Ok(epfd)
     }
 
     /// Registers a new fd or raises an OSError if the fd is already registered.

@@ -10,6 +10,7 @@ mod fdfuncs;
 mod gil;
 mod object;
 mod poll;
+mod process;
 mod select;
 mod selector;
 mod socket;
@@ -22,7 +23,20 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     // whoever measures refuses a debug build
     m.add("DEBUG_BUILD", cfg!(debug_assertions))?;
     m.add_function(wrap_pyfunction!(socket::make_socket_type, m)?)?;
+    add_process(m)?;
     add_waiting(m)?;
+    Ok(())
+}
+
+/// Settings, status and the life of the process (lifecycle.py, info.py, the launcher).
+fn add_process(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_function(wrap_pyfunction!(process::configure, m)?)?;
+    m.add_function(wrap_pyfunction!(process::open_devices, m)?)?;
+    m.add_function(wrap_pyfunction!(process::open_descriptors, m)?)?;
+    m.add_function(wrap_pyfunction!(process::status_json, m)?)?;
+    m.add_function(wrap_pyfunction!(process::shutdown_process, m)?)?;
+    m.add_function(wrap_pyfunction!(process::after_fork_child, m)?)?;
+    m.add_function(wrap_pyfunction!(process::restore_sysctls, m)?)?;
     Ok(())
 }
 

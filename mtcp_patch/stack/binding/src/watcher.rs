@@ -1,15 +1,17 @@
 //! `Watcher`: the interest set that `gevent_shim` keeps for one gevent loop.
 //!
-//! Owns one watcher of the runtime that has no real epoll of its own: the foreign loop sleeps in its
-//! own system call, on `fileno()` and `device_fds()`. Order of one iteration of that loop:
+//! Owns one watcher of the runtime and a real epoll, which is readable while virtual descriptors or
+//! kernel sockets behind them are ready: the foreign loop sleeps in its own system call, on
+//! `fileno()` and `device_fds()`. Order of one iteration of that loop:
 //! `turn()`, `collect()`, then `sleep_begin()` just before its system call and `sleep_end()` after.
 //! What never happens here: waiting.
 
 use crate::args;
 use crate::events::pair_list;
-use mtcp_host::runtime::{Runtime, Vfd, WatcherId};
+use mtcp_host::runtime::{Runtime, Vfd, WatcherId, WATCHER_TOKEN};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::Mutex;
 
@@ -17,6 +19,7 @@ use std::sync::Mutex;
 #[pyclass(module = "mtcp_patch.stack._native", frozen)]
 pub struct Watcher {
     id: WatcherId,
+    epfd: OwnedFd,
     closed: AtomicBool,
     /// Kept from one `collect` to the next; locked with the GIL held, never across a wait.
     found: Mutex<Vec<(Vfd, u32, u64)>>,
@@ -33,6 +36,14 @@ impl Watcher {
     fn control(&self, py: Python<'_>, op: i32, vfd: Vfd, mask: u32) -> PyResult<()> {
         let id = self.id()?;
         Runtime::global().watch(id, op, vfd, mask, vfd as u64).map_err(|e| args::os_error(py, e))
+    }
+
+    /// Events of kernel sockets behind virtual descriptors, under the virtual numbers.
+    fn add_kernel(&self, max: usize, found: &mut Vec<(Vfd, u32, u64)>) {
+        // An error would be EBADF after a careless close by the program: then there are none.
+        let events = mtcp_host::sys::epoll_now(self.epfd.as_raw_fd(), max).unwrap_or_default();
+        let own = events.into_iter().filter(|&(_, data)| data != WATCHER_TOKEN);
+        found.extend(own.map(|(mask, data)| (data as Vfd, mask, data)));
     }
 
     fn release(&self) {
@@ -52,8 +63,12 @@ impl Drop for Watcher {
 impl Watcher {
     #[new]
     fn new(py: Python<'_>) -> PyResult<Self> {
-        let id = Runtime::global().watcher(None).map_err(|e| args::os_error(py, e))?;
-        Ok(Self { id, closed: AtomicBool::new(false), found: Mutex::new(Vec::new()) })
+        let runtime = Runtime::try_global().map_err(|e| args::os_error(py, e))?;
+        let epfd = mtcp_host::sys::epoll_create().map_err(|e| args::os_error(py, e))?;
+        let id = runtime.watcher(Some(epfd.as_raw_fd())).map_err(|e| args::os_error(py, e))?;
+        // Registers the wake-up for virtual descriptors in the epoll.
+        runtime.watcher_fd(id);
+        Ok(Self { id, epfd, closed: AtomicBool::new(false), found: Mutex::new(Vec::new()) })
     }
 
     /// Watch `vfd` for `mask` (epoll bits). FileExistsError if it is watched, EBADF if it is closed.
@@ -76,13 +91,18 @@ impl Watcher {
         let id = self.id()?;
         let mut found = self.found.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         found.clear();
-        Runtime::global().watcher_ready(id, max, &mut found);
+        let runtime = Runtime::global();
+        let ready = runtime.watcher_ready(id, max, &mut found);
+        if ready == 0 && runtime.watcher_halves(id) > 0 {
+            self.add_kernel(max, &mut found);
+        }
         pair_list(py, found.len(), found.iter().map(|&(_, mask, data)| (data as Vfd, mask)))
     }
 
-    /// The eventfd that is readable while ready descriptors wait to be collected.
+    /// The descriptor that is readable while ready descriptors wait to be collected.
     fn fileno(&self) -> PyResult<i32> {
-        Ok(Runtime::global().watcher_fd(self.id()?))
+        self.id()?;
+        Ok(self.epfd.as_raw_fd())
     }
 
     /// Drive the stack once: receive a batch, timers, transmit.
@@ -91,13 +111,15 @@ impl Watcher {
     }
 
     /// The loop is about to sleep in its own system call.
-    fn sleep_begin(&self) {
-        Runtime::global().foreign_sleep(true);
+    fn sleep_begin(&self) -> PyResult<()> {
+        Runtime::global().foreign_sleep(self.id()?, true);
+        Ok(())
     }
 
     /// The loop has woken.
-    fn sleep_end(&self) {
-        Runtime::global().foreign_sleep(false);
+    fn sleep_end(&self) -> PyResult<()> {
+        Runtime::global().foreign_sleep(self.id()?, false);
+        Ok(())
     }
 
     /// Descriptors of the devices, which the loop must watch besides `fileno()`.

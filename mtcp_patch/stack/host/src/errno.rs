@@ -32,3 +32,26 @@ impl From<std::io::Error> for Errno {
         Self(e.raw_os_error().unwrap_or(libc::EIO))
     }
 }
+
+impl From<mtcp_engine::Error> for Errno {
+    fn from(e: mtcp_engine::Error) -> Self {
+        use mtcp_engine::Error;
+        Self(match e {
+            Error::WouldBlock => libc::EAGAIN,
+            Error::InProgress => libc::EINPROGRESS,
+            Error::NotConnected => libc::ENOTCONN,
+            Error::AlreadyConnected => libc::EISCONN,
+            Error::ConnectionRefused => libc::ECONNREFUSED,
+            Error::ConnectionReset => libc::ECONNRESET,
+            Error::ConnectionAborted => libc::ECONNABORTED,
+            Error::BrokenPipe => libc::EPIPE,
+            Error::TimedOut => libc::ETIMEDOUT,
+            Error::HostUnreachable => libc::EHOSTUNREACH,
+            Error::NetUnreachable => libc::ENETUNREACH,
+            Error::AddrInUse => libc::EADDRINUSE,
+            Error::Invalid => libc::EINVAL,
+            Error::NoBuffers => libc::ENOBUFS,
+            Error::BadId => libc::EBADF,
+        })
+    }
+}

@@ -5,5 +5,6 @@ pub mod errno;
 mod netlink;
 pub mod route;
 pub mod runtime;
+pub mod sys;
 pub mod sysctl;
 pub mod xdp;

@@ -1,168 +1,188 @@
-//! SKELETON: signatures only, so that the binding compiles; the bodies follow.
-#![allow(missing_docs, unused_variables, clippy::missing_errors_doc)]
+//! The runtime: one process's shard, its devices and its virtual descriptors, behind the calls
+//! that a socket API needs. The binding is the caller; no Python is known here.
+//!
+//! Theory of operation (DESIGN section 4). [`Inner`] is the whole state; whoever holds its lock
+//! may *drive* it, that is, take one [`turn`](Inner::turn). Application threads drive whenever
+//! they wait, the TCP thread when they do not. The lock is held for one bounded batch at most, and
+//! never while sleeping, while waiting for Python's GIL or while running Python code: a thread
+//! that holds the GIL may therefore wait for the lock, and never the other way round.
+//!
+//! A reader who follows a packet comes through [`drive`](self), then the engine, then back here to
+//! `state::flush_events`, `watcher` and `wait`.
+
+mod control;
+mod desc;
+mod devices;
+mod drive;
+mod endpoint;
+mod listener;
+mod options;
+mod port;
+mod process;
+mod settings;
+mod spin;
+mod state;
+mod status;
+mod stream;
+mod tcp_thread;
+mod vfd;
+mod wait;
+mod watch;
+mod watcher;
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::errno::Errno;
-use std::net::SocketAddr;
-use std::os::fd::{OwnedFd, RawFd};
-use std::sync::OnceLock;
+use crate::sys;
+use spin::Spin;
+use state::{Inner, TcpThread};
 
-pub const VFD_BASE: i32 = 1 << 30;
-pub type Vfd = i32;
-/// epoll data under which a watcher's own eventfd stands in its real epoll.
+pub use listener::Accepted;
+pub use settings::Settings;
+pub use vfd::{is_virtual, Vfd, VFD_BASE};
+pub use wait::PollFd;
+
+/// The epoll data under which a watcher's own eventfd stands in its real epoll. No descriptor has
+/// this number.
 pub const WATCHER_TOKEN: u64 = u64::MAX;
-#[inline]
-pub fn is_virtual(fd: i32) -> bool {
-    fd >= VFD_BASE
-}
-#[derive(Clone, Debug)]
-pub struct Settings {
-    pub devices: Vec<String>,
-    pub require: bool,
-    pub verbose: u8,
-    pub exit_linger_ms: u64,
-}
-impl Default for Settings {
-    fn default() -> Self {
-        Self { devices: vec!["xdp:lo".into()], require: false, verbose: 0, exit_linger_ms: 5000 }
-    }
-}
-#[derive(Debug)]
-pub enum Accepted {
-    Virtual(Vfd, SocketAddr),
-    Kernel(OwnedFd, SocketAddr),
-}
-#[derive(Clone, Copy, Debug, Default)]
-pub struct PollFd {
-    pub fd: i32,
-    pub events: u32,
-    pub revents: u32,
-}
+
+/// An interest set of the runtime; see [`Runtime::watcher`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WatcherId(pub u32);
-/// What ended a `watcher_wait`.
+pub struct WatcherId(pub(crate) usize);
+
+/// What ended a [`Runtime::watcher_wait`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct WaitOutcome {
-    /// Events put into `out`.
+    /// Events added to `out`.
     pub events: usize,
-    /// The watcher's epoll has kernel events to collect.
+    /// The watcher's epoll has events to collect.
     pub kernel: bool,
 }
-pub struct Runtime {}
-type R<T> = Result<T, Errno>;
-const NO: Errno = Errno(libc::ENOSYS);
-static GLOBAL: OnceLock<Runtime> = OnceLock::new();
-impl Runtime {
-    pub fn configure(settings: Settings) {}
+
+/// What application threads, the TCP thread and the control thread share.
+struct Shared {
+    inner: Mutex<Inner>,
+    /// Wakes the TCP thread.
+    kick: OwnedFd,
+}
+
+impl Shared {
+    /// The state. A panic elsewhere under the lock was reported there; the state is a TCP stack
+    /// whose objects are each valid between statements, so others go on with it.
     #[inline]
-    pub fn global() -> &'static Runtime {
-        GLOBAL.get_or_init(|| Runtime {})
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    pub fn open_devices(&self) -> Result<(), String> {
-        Ok(())
+}
+
+/// A process's user-level stack behind socket-like calls. See the module's text.
+pub struct Runtime {
+    shared: Arc<Shared>,
+    spin: Spin,
+    settings: Settings,
+    control_path: Option<PathBuf>,
+}
+
+/// The process's runtime: null until first used; replaced in a forked child.
+static GLOBAL: AtomicPtr<Runtime> = AtomicPtr::new(std::ptr::null_mut());
+/// Settings for the runtime to come, and the guard of its construction.
+static PENDING: Mutex<Option<Settings>> = Mutex::new(None);
+
+impl Runtime {
+    /// Sets what the runtime is built with. Without effect on one that was built already.
+    pub fn configure(settings: Settings) {
+        *PENDING.lock().unwrap_or_else(PoisonError::into_inner) = Some(settings);
     }
-    pub fn socket(&self, family: i32, proto: i32) -> R<Vfd> {
-        Err(NO)
+
+    /// A runtime with its threads, apart from the process's own one.
+    ///
+    /// # Errors
+    /// Those of eventfd(2), getrandom(2) and thread creation.
+    pub fn new(settings: Settings) -> Result<Self, Errno> {
+        let inner = Mutex::new(Inner::new(settings.clone())?);
+        let shared = Arc::new(Shared { inner, kick: sys::eventfd()? });
+        Self::start_tcp_thread(&shared)?;
+        let control_path = control::start(&shared, settings.control_dir.clone());
+        Ok(Self { shared, spin: Spin::new(), settings, control_path })
     }
-    pub fn dup(&self, vfd: Vfd) -> R<Vfd> {
-        Err(NO)
+
+    /// Whether the process's runtime was built.
+    pub fn is_started() -> bool {
+        !GLOBAL.load(Ordering::Acquire).is_null()
     }
-    pub fn close(&self, vfd: Vfd) -> R<()> {
-        Err(NO)
+
+    /// The process's runtime, built at the first call.
+    ///
+    /// # Errors
+    /// Those of [`Runtime::new`].
+    #[inline]
+    pub fn try_global() -> Result<&'static Self, Errno> {
+        let p = GLOBAL.load(Ordering::Acquire);
+        // SAFETY: only `install` stores here, pointers to leaked boxes, which live for ever.
+        match unsafe { p.as_ref() } {
+            Some(runtime) => Ok(runtime),
+            None => Self::build_global(),
+        }
     }
-    pub fn family(&self, vfd: Vfd) -> R<i32> {
-        Err(NO)
+
+    /// The process's runtime, for calls on descriptors, which exist only once it was built.
+    ///
+    /// # Aborts
+    /// When it must be built and the process is out of descriptors or threads. `socket()` and the
+    /// wait objects are the ways in, and use [`Runtime::try_global`].
+    #[inline]
+    pub fn global() -> &'static Self {
+        match Self::try_global() {
+            Ok(runtime) => runtime,
+            Err(e) => {
+                eprintln!("mtcp_patch: the stack cannot start: {e}");
+                std::process::abort()
+            }
+        }
     }
-    pub fn is_open(&self, vfd: Vfd) -> bool {
-        false
+
+    #[cold]
+    fn build_global() -> Result<&'static Self, Errno> {
+        let pending = PENDING.lock().unwrap_or_else(PoisonError::into_inner);
+        let p = GLOBAL.load(Ordering::Acquire);
+        // SAFETY: as in `try_global`; another thread was first.
+        if let Some(runtime) = unsafe { p.as_ref() } {
+            return Ok(runtime);
+        }
+        let settings = pending.clone().unwrap_or_default();
+        Ok(Self::install(Self::new(settings)?))
     }
-    /// All open virtual descriptors.
-    pub fn open_vfds(&self) -> Vec<Vfd> {
-        Vec::new()
+
+    /// Makes a runtime the process's one. The former one is leaked: in a forked child its threads
+    /// do not exist and its lock may never be released.
+    fn install(runtime: Self) -> &'static Self {
+        let leaked: &'static Self = Box::leak(Box::new(runtime));
+        GLOBAL.store(std::ptr::from_ref(leaked).cast_mut(), Ordering::Release);
+        leaked
     }
-    pub fn bind(&self, vfd: Vfd, addr: &SocketAddr) -> R<()> {
-        Err(NO)
+
+    #[inline]
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.shared.lock()
     }
-    pub fn listen(&self, vfd: Vfd, backlog: i32) -> R<()> {
-        Err(NO)
+
+    /// Wakes the TCP thread.
+    fn kick(&self) {
+        sys::eventfd_signal(&self.shared.kick);
     }
-    pub fn accept(&self, vfd: Vfd) -> R<Accepted> {
-        Err(NO)
+
+    /// To be called after work was queued without driving: makes sure that somebody will drive
+    /// within the TCP thread's bound.
+    #[inline]
+    fn ensure_driver(&self, mut inner: MutexGuard<'_, Inner>) {
+        if inner.tcp_thread != TcpThread::Ticking {
+            // At once, so that the next call does not wake it again.
+            inner.tcp_thread = TcpThread::Ticking;
+            drop(inner);
+            self.kick();
+        }
     }
-    pub fn connect(&self, vfd: Vfd, addr: &SocketAddr) -> R<()> {
-        Err(NO)
-    }
-    pub fn recv_with<T>(
-        &self,
-        vfd: Vfd,
-        max: usize,
-        flags: i32,
-        f: impl FnOnce(&[u8], &[u8]) -> T,
-    ) -> R<T> {
-        Err(NO)
-    }
-    pub fn send(&self, vfd: Vfd, data: &[u8], flags: i32) -> R<usize> {
-        Err(NO)
-    }
-    pub fn shutdown(&self, vfd: Vfd, how: i32) -> R<()> {
-        Err(NO)
-    }
-    pub fn getsockname(&self, vfd: Vfd) -> R<SocketAddr> {
-        Err(NO)
-    }
-    pub fn getpeername(&self, vfd: Vfd) -> R<SocketAddr> {
-        Err(NO)
-    }
-    pub fn setsockopt(&self, vfd: Vfd, level: i32, name: i32, value: &[u8]) -> R<()> {
-        Err(NO)
-    }
-    pub fn getsockopt(&self, vfd: Vfd, level: i32, name: i32, buf: &mut [u8]) -> R<usize> {
-        Err(NO)
-    }
-    pub fn nonblocking(&self, vfd: Vfd) -> R<bool> {
-        Err(NO)
-    }
-    pub fn set_nonblocking(&self, vfd: Vfd, on: bool) -> R<()> {
-        Err(NO)
-    }
-    pub fn readable_bytes(&self, vfd: Vfd) -> R<usize> {
-        Err(NO)
-    }
-    pub fn poll_ready(&self, fds: &mut [PollFd]) -> usize {
-        0
-    }
-    pub fn poll_wait(&self, fds: &mut [PollFd], deadline: Option<std::time::Instant>) -> R<usize> {
-        Err(NO)
-    }
-    pub fn watcher(&self, epfd: Option<RawFd>) -> R<WatcherId> {
-        Err(NO)
-    }
-    pub fn watch(&self, w: WatcherId, op: i32, vfd: Vfd, events: u32, data: u64) -> R<()> {
-        Err(NO)
-    }
-    pub fn watcher_ready(&self, w: WatcherId, max: usize, out: &mut Vec<(Vfd, u32, u64)>) -> usize {
-        0
-    }
-    pub fn watcher_wait(
-        &self,
-        w: WatcherId,
-        max: usize,
-        out: &mut Vec<(Vfd, u32, u64)>,
-        deadline: Option<std::time::Instant>,
-    ) -> R<WaitOutcome> {
-        Err(NO)
-    }
-    pub fn watcher_fd(&self, w: WatcherId) -> RawFd {
-        -1
-    }
-    pub fn watcher_close(&self, w: WatcherId) {}
-    pub fn device_fds(&self) -> Vec<RawFd> {
-        Vec::new()
-    }
-    pub fn turn(&self) {}
-    pub fn foreign_sleep(&self, begin: bool) {}
-    pub fn status_json(&self) -> String {
-        String::from("{}")
-    }
-    pub fn shutdown_process(&self) {}
-    pub fn after_fork_child(&self) {}
 }

@@ -1,0 +1,119 @@
+//! The control socket: whoever connects gets the status document and the end of the stream. It
+//! has a thread of its own, so that it answers while Python computes; the socket lies in a
+//! directory that only its owner may enter, and the peer's user is checked besides.
+
+use std::fs::{self, DirBuilder};
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use super::Shared;
+use crate::sys;
+
+/// How long a client may take to read its document.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Where the sockets of this user's processes are.
+fn directory(configured: Option<String>) -> PathBuf {
+    if let Some(dir) = configured.or_else(|| std::env::var("MTCP_PATCH_RUNTIME_DIR").ok()) {
+        return PathBuf::from(dir);
+    }
+    match std::env::var("XDG_RUNTIME_DIR") {
+        Ok(dir) if !dir.is_empty() => Path::new(&dir).join("mtcp_patch"),
+        _ => PathBuf::from(format!("/tmp/mtcp_patch-{}", sys::effective_uid())),
+    }
+}
+
+/// Makes the directory, or checks that it is ours alone: in /tmp anybody could have made it.
+fn prepare(dir: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(dir) {
+        Ok(()) => return Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(e) => return Err(e),
+    }
+    let meta = fs::symlink_metadata(dir)?;
+    if !meta.is_dir() || meta.uid() != sys::effective_uid() || meta.permissions().mode() & 0o77 != 0
+    {
+        let text = format!("{} is not a directory of ours with mode 0700", dir.display());
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+    }
+    Ok(())
+}
+
+fn open(dir: &Path) -> io::Result<(UnixListener, PathBuf)> {
+    prepare(dir)?;
+    let path = dir.join(format!("{}.sock", std::process::id()));
+    // A socket of this name is a dead process's: the number is ours now.
+    match fs::remove_file(&path) {
+        Ok(()) => {}
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(e) => return Err(e),
+    }
+    Ok((UnixListener::bind(&path)?, path))
+}
+
+/// Starts serving. A process that cannot have a control socket works without one, and says so in
+/// its messages. The path, to be removed at the end.
+pub(super) fn start(shared: &Arc<Shared>, configured: Option<String>) -> Option<PathBuf> {
+    let dir = directory(configured);
+    let weak = Arc::downgrade(shared);
+    let started = open(&dir).and_then(|(listener, path)| {
+        std::thread::Builder::new()
+            .name("mtcp-control".to_owned())
+            .spawn(move || serve(&listener, &weak))?;
+        Ok(path)
+    });
+    match started {
+        Ok(path) => Some(path),
+        Err(e) => {
+            let text = format!(
+                "control socket in {}: {e}; mtcp_patch.ss will not see this process",
+                dir.display()
+            );
+            shared.lock().devices.messages.push(text);
+            None
+        }
+    }
+}
+
+fn serve(listener: &UnixListener, shared: &Weak<Shared>) {
+    sys::block_all_signals();
+    for stream in listener.incoming() {
+        let Some(shared) = shared.upgrade() else { return };
+        match stream {
+            // A client that goes away early is its own affair.
+            Ok(stream) => drop(answer(stream, &shared)),
+            Err(_) => std::thread::sleep(Duration::from_millis(100)),
+        }
+    }
+}
+
+fn answer(mut stream: UnixStream, shared: &Shared) -> io::Result<()> {
+    let uid = sys::peer_uid(stream.as_raw_fd()).map_err(|e| io::Error::from_raw_os_error(e.0))?;
+    if uid != 0 && uid != sys::effective_uid() {
+        return Ok(());
+    }
+    stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
+    let status = shared.lock().status().to_string();
+    stream.write_all(status.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_open_to_others_is_refused() {
+        let dir = std::env::temp_dir().join(format!("mtcp-control-test-{}", std::process::id()));
+        fs::create_dir(&dir).unwrap();
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(prepare(&dir).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).unwrap();
+        assert!(prepare(&dir).is_ok());
+        fs::remove_dir(&dir).unwrap();
+    }
+}

@@ -1,0 +1,61 @@
+//! One turn of the stack, in mTCP's order: receive a batch, run the timers, send what the
+//! application and the batch produced, flush the events. Whoever holds the lock drives.
+
+use mtcp_engine::device::{Device, DeviceId};
+
+use super::devices::MEMORY;
+use super::state::Inner;
+
+/// Frames taken from one device in one batch.
+const RX_BATCH: usize = 64;
+
+/// Batches in one turn: bounds how long a driver holds the lock under a flood.
+const MAX_ROUNDS: usize = 8;
+
+impl Inner {
+    /// Drives until nothing is left to do now, at most [`MAX_ROUNDS`] batches. True when work
+    /// remains, so that the caller must not sleep.
+    pub fn turn(&mut self) -> bool {
+        let mut busy = false;
+        for _ in 0..MAX_ROUNDS {
+            busy = self.batch();
+            if !busy {
+                break;
+            }
+        }
+        self.flush_events();
+        busy
+    }
+
+    /// A turn driven by an application thread, which keeps the TCP thread at rest.
+    #[inline]
+    pub fn app_turn(&mut self) -> bool {
+        self.app_turns = self.app_turns.wrapping_add(1);
+        self.turn()
+    }
+
+    fn batch(&mut self) -> bool {
+        let now = self.now();
+        let Self { shard, devices, .. } = self;
+        let mut frames = 0;
+        for slot in &mut devices.xdp {
+            let id = slot.id;
+            frames += slot.device.receive(RX_BATCH, &mut |f| shard.handle_frame(now, id, f));
+        }
+        frames += devices.memory.receive(RX_BATCH, &mut |f| shard.handle_frame(now, MEMORY, f));
+        if shard.next_timeout().is_some_and(|t| t <= now) {
+            shard.handle_timers(now);
+        }
+        for slot in &mut devices.xdp {
+            let id: DeviceId = slot.id;
+            if shard.has_output(id) && shard.transmit(now, id, &mut slot.device) > 0 {
+                slot.device.flush();
+            }
+        }
+        if shard.has_output(MEMORY) {
+            frames += shard.transmit(now, MEMORY, &mut devices.memory);
+            devices.memory.flush();
+        }
+        frames > 0
+    }
+}

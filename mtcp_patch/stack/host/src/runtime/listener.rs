@@ -1,0 +1,187 @@
+//! Listening and accepting. A listener is the union of our accept queue and the kernel's: what
+//! the devices steer comes to ours, what arrives by any other interface is accepted as an
+//! ordinary kernel socket, so nothing becomes unreachable.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+
+use mtcp_engine::ConnOptions;
+use mtcp_engine::ListenOptions;
+
+use super::desc::{Desc, Kind};
+use super::endpoint::{shown, unmapped};
+use super::state::Inner;
+use super::vfd::Vfd;
+use super::Runtime;
+use crate::errno::Errno;
+
+/// What `accept` handed out.
+#[derive(Debug)]
+pub enum Accepted {
+    /// A connection of ours, and its peer.
+    Virtual(Vfd, SocketAddr),
+    /// A connection of the kernel's, and its peer.
+    Kernel(OwnedFd, SocketAddr),
+}
+
+impl Inner {
+    fn listen(&mut self, vfd: Vfd, backlog: i32) -> Result<(), Errno> {
+        let index = self.index(vfd)?;
+        let desc = self.desc(vfd)?;
+        let kind = desc.kind;
+        if !matches!(kind, Kind::Fresh | Kind::Listener(_) | Kind::Kernel) {
+            return Err(Errno(libc::EINVAL));
+        }
+        let pinned = desc.pinned;
+        let family = desc.family;
+        let inherit = desc.options;
+        let port = self.port(desc)?;
+        port.socket.listen(backlog)?;
+        // listen(2): a negative backlog is as good as the largest.
+        let backlog = usize::try_from(backlog).unwrap_or(usize::MAX);
+        if let Kind::Listener(id) = kind {
+            self.shard.set_backlog(id, backlog);
+            return Ok(());
+        }
+        let local = port.local()?;
+        let v6only = family == libc::AF_INET6 && port.socket.only_v6().unwrap_or(true);
+        let new_kind = if pinned.is_some() || kind == Kind::Kernel {
+            Kind::Kernel
+        } else {
+            self.listen_ours(index, local, v6only, backlog, inherit)
+        };
+        if let Some(desc) = self.descs.get_mut(index) {
+            desc.kind = new_kind;
+        }
+        self.attach_kernel_half(index);
+        self.notify(index);
+        Ok(())
+    }
+
+    /// The engine's half of a listener; the kernel's alone when the engine cannot have it, as when
+    /// two sockets share a port by SO_REUSEPORT.
+    fn listen_ours(
+        &mut self,
+        index: usize,
+        local: SocketAddr,
+        v6only: bool,
+        backlog: usize,
+        inherit: ConnOptions,
+    ) -> Kind {
+        let plain = unmapped(&local);
+        let options = ListenOptions { local: plain, v6only, backlog, inherit };
+        let Ok(id) = self.shard.listen(options) else {
+            self.devices.messages.push(format!(
+                "{local}: a second listener on one port (SO_REUSEPORT) is served by the kernel"
+            ));
+            return Kind::Kernel;
+        };
+        self.by_listener.insert(id, index);
+        let mut steered = self.devices.steer_all(plain);
+        if plain.is_ipv6() && plain.ip().is_unspecified() && !v6only {
+            let v4 = SocketAddr::new(super::endpoint::wildcard(libc::AF_INET), plain.port());
+            steered.extend(self.devices.steer_all(v4));
+        }
+        let port = self.descs.get(index).and_then(|d| d.port);
+        if let Some(port) = port.and_then(|p| self.ports.get_mut(p)) {
+            port.steered.extend(steered);
+        }
+        Kind::Listener(id)
+    }
+
+    /// The next connection of our accept queue, `None` when it is empty.
+    fn accept_ours(&mut self, vfd: Vfd) -> Result<Option<Accepted>, Errno> {
+        let desc = self.desc(vfd)?;
+        let id = match desc.kind {
+            Kind::Listener(id) => id,
+            Kind::Kernel => return Ok(None),
+            _ => return Err(Errno(libc::EINVAL)),
+        };
+        let Ok(conn) = self.shard.accept(id) else { return Ok(None) };
+        let desc = self.desc(vfd)?;
+        let mut new =
+            Desc::new(desc.family, Kind::Conn { id: conn, connecting: false }, desc.port, false);
+        new.options = desc.options;
+        new.overrides = desc.overrides.clone();
+        new.linger = desc.linger;
+        let family = desc.family;
+        self.hold_port(new.port);
+        let options = new.options;
+        let info = self.shard.info(conn).map_err(Errno::from)?;
+        let peer = info.remote;
+        if info.options != options {
+            // They were changed after listen().
+            let now = self.now();
+            self.shard.set_options(now, conn, options);
+        }
+        match self.open(new) {
+            Ok((vfd, index)) => {
+                self.by_conn.insert(conn, index);
+                Ok(Some(Accepted::Virtual(vfd, shown(peer, family))))
+            }
+            Err(e) => {
+                let now = self.now();
+                self.shard.abort(now, conn);
+                Err(e)
+            }
+        }
+    }
+
+    /// The next connection of the kernel's half.
+    fn accept_kernel(&self, vfd: Vfd) -> Result<Accepted, Errno> {
+        let (socket, peer) = self.port(self.desc(vfd)?)?.socket.accept()?;
+        // accept4(2) does not inherit O_NONBLOCK, and Python sets its own.
+        socket.set_nonblocking(false)?;
+        let peer = peer.as_socket().ok_or(Errno(libc::EAFNOSUPPORT))?;
+        Ok(Accepted::Kernel(socket.into(), peer))
+    }
+
+    /// Registers the kernel socket behind a description that became a listener or the kernel's
+    /// with every watcher that was there before.
+    pub fn attach_kernel_half(&mut self, index: usize) {
+        let Some(desc) = self.descs.get(index) else { return };
+        if !desc.has_kernel_half() {
+            return;
+        }
+        let Ok(port) = self.port(desc) else { return };
+        let (fd, watches) = (port.fd(), desc.watches.clone());
+        for w in watches {
+            let Some(watcher) = self.watchers.get_mut(w.watcher) else { continue };
+            let Some(events) = watcher.get(w.vfd).map(|e| e.events) else { continue };
+            if let Err(e) = watcher.kernel_half(libc::EPOLL_CTL_ADD, fd, events, w.vfd) {
+                self.devices.messages.push(format!("a kernel socket cannot be watched: {e}"));
+            }
+        }
+    }
+}
+
+impl Runtime {
+    /// Listens on both stacks. The first call of the process opens the devices.
+    ///
+    /// # Errors
+    /// Those of listen(2), EADDRINUSE above all.
+    pub fn listen(&self, vfd: Vfd, backlog: i32) -> Result<(), Errno> {
+        let mut inner = self.lock();
+        inner.index(vfd)?;
+        self.open_devices_once(&mut inner);
+        inner.listen(vfd, backlog)?;
+        self.ensure_driver(inner);
+        Ok(())
+    }
+
+    /// The next connection of either stack; never blocks.
+    ///
+    /// # Errors
+    /// EAGAIN when there is none; those of accept(2).
+    pub fn accept(&self, vfd: Vfd) -> Result<Accepted, Errno> {
+        let mut inner = self.lock();
+        if let Some(accepted) = inner.accept_ours(vfd)? {
+            return Ok(accepted);
+        }
+        inner.app_turn();
+        if let Some(accepted) = inner.accept_ours(vfd)? {
+            return Ok(accepted);
+        }
+        inner.accept_kernel(vfd)
+    }
+}

@@ -1,0 +1,47 @@
+//! Local ports. Each is reserved by a bound kernel socket, so that permissions, EADDRINUSE,
+//! ephemeral choice and `getsockname` are the kernel's own and the two stacks never own one port.
+//!
+//! A port is shared by a listener and the connections that it accepted, and outlives both until
+//! the last TCB on it, TIME-WAIT included, is gone. Only then is it unsteered and closed.
+
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, RawFd};
+
+use mtcp_engine::device::DeviceId;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::errno::Errno;
+
+/// A reserved local port and what the devices steer to us because of it.
+pub(super) struct Port {
+    pub socket: Socket,
+    /// Descriptions and orphaned connections that hold it.
+    pub refs: u32,
+    /// What was steered, to be taken back.
+    pub steered: Vec<(DeviceId, SocketAddr)>,
+}
+
+impl Port {
+    /// A kernel TCP socket of `family`, non-blocking and close-on-exec, held once.
+    pub fn new(family: i32, proto: i32) -> Result<Self, Errno> {
+        let ty = Type::STREAM.nonblocking().cloexec();
+        let socket = Socket::new_raw(Domain::from(family), ty, Some(Protocol::from(proto)))?;
+        Ok(Self { socket, refs: 1, steered: Vec::new() })
+    }
+
+    /// The kernel descriptor.
+    pub fn fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+
+    /// The address that the kernel socket is bound to.
+    pub fn local(&self) -> Result<SocketAddr, Errno> {
+        let addr = self.socket.local_addr()?;
+        addr.as_socket().ok_or(Errno(libc::EAFNOSUPPORT))
+    }
+
+    /// The same kernel socket for a forked child, which shares it with its parent.
+    pub fn inherit(&self) -> Result<Self, Errno> {
+        Ok(Self { socket: self.socket.try_clone()?, refs: 1, steered: Vec::new() })
+    }
+}

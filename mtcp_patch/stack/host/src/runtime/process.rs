@@ -1,0 +1,172 @@
+//! The life of the process: opening devices at the first need, the end, and fork.
+
+use std::sync::MutexGuard;
+use std::time::{Duration, Instant as Clock};
+
+use super::desc::{owes_fin, Desc, Kind};
+use super::port::Port;
+use super::state::{Inner, TcpThread};
+use super::vfd::Vfd;
+use super::Runtime;
+use crate::errno::Errno;
+use crate::sys::{self, pollfd};
+
+/// How long the end waits for the peers to acknowledge FINs when all data is acknowledged.
+const FIN_LINGER: Duration = Duration::from_millis(500);
+
+impl Runtime {
+    /// Opens the devices at the first need; what could not be opened is said once on stderr.
+    pub(super) fn open_devices_once(&self, inner: &mut MutexGuard<'_, Inner>) {
+        if inner.devices.opened() {
+            return;
+        }
+        let inner = &mut **inner;
+        let said = inner.devices.open(&mut inner.shard);
+        if !said.is_empty() {
+            eprintln!(
+                "mtcp_patch: {}; in-process connections use our stack, all others the kernel",
+                said.join("; ")
+            );
+        }
+        if inner.settings.verbose > 0 {
+            for name in inner.devices.names() {
+                eprintln!("mtcp_patch: {name} is open");
+            }
+        }
+        // What was listening before there were devices is not steered: listen() opens them first.
+    }
+
+    /// Opens the devices now, for `--require` and `--info`.
+    ///
+    /// # Errors
+    /// What could not be opened and why, one text.
+    pub fn open_devices(&self) -> Result<(), String> {
+        let mut inner = self.lock();
+        let inner = &mut *inner;
+        let said = inner.devices.open(&mut inner.shard);
+        if said.is_empty() {
+            Ok(())
+        } else {
+            Err(said.join("; "))
+        }
+    }
+
+    /// The process ends: every connection is closed as the kernel would close it, and what was
+    /// sent is given the configured time to be acknowledged. Then devices, ports and sysctls are
+    /// given back. Call it without the GIL; harmless when called again.
+    pub fn shutdown_process(&self) {
+        self.close_all();
+        self.drain();
+        let mut inner = self.lock();
+        inner.stopping = true;
+        let devices = std::mem::take(&mut inner.devices.xdp);
+        drop(inner);
+        self.kick();
+        if let Some(path) = &self.control_path {
+            // Already gone is as good.
+            let _ = std::fs::remove_file(path);
+        }
+        // Detaches the steering program and gives the sysctls back.
+        drop(devices);
+    }
+
+    fn close_all(&self) {
+        let mut inner = self.lock();
+        let open: Vec<Vfd> = inner.vfds.iter().map(|(vfd, _)| vfd).collect();
+        for vfd in open {
+            // Each is open; the loop holds the lock.
+            let _ = inner.close(vfd);
+        }
+        inner.flush_events();
+    }
+
+    /// Drives until the closed connections are through, or their time is up.
+    fn drain(&self) {
+        let start = Clock::now();
+        let data_until = start + Duration::from_millis(self.lock().settings.exit_linger_ms);
+        let fin_until = start + FIN_LINGER;
+        let mut fds: Vec<pollfd> = Vec::new();
+        loop {
+            fds.clear();
+            let timeout = {
+                let mut inner = self.lock();
+                let busy = inner.turn();
+                let (data, fin) = inner.unfinished();
+                let now = Clock::now();
+                let until = if data { data_until } else { fin_until.min(data_until) };
+                if !(data || fin) || now >= until {
+                    return;
+                }
+                let events = libc::POLLIN;
+                fds.extend(inner.devices.fds().map(|fd| pollfd { fd, events, revents: 0 }));
+                let due = inner.shard.next_timeout().map(|t| inner.until(t));
+                let left = until - now;
+                if busy {
+                    Duration::ZERO
+                } else {
+                    due.map_or(left, |d| d.min(left))
+                }
+            };
+            // EINTR: a handler of Python's runs later; the bound above still holds.
+            let _ = sys::ppoll(&mut fds, Some(timeout));
+        }
+    }
+
+    /// In a child after fork: the parent's connections stay the parent's, its listeners go on as
+    /// kernel sockets under their old numbers, and the stack starts anew at the first need.
+    ///
+    /// # Errors
+    /// Those of [`Runtime::new`].
+    pub fn after_fork_child(&self) -> Result<(), Errno> {
+        // The lock may be held by a thread that does not exist here; its state is then unusable.
+        let inherited = self.shared.inner.try_lock().ok().map(|mut inner| inner.leave_behind());
+        let settings = self.settings.clone();
+        let new = Self::install(Self::new(settings)?);
+        let mut inner = new.lock();
+        for (vfd, desc, port) in inherited.unwrap_or_default() {
+            inner.adopt(vfd, desc, port);
+        }
+        Ok(())
+    }
+}
+
+impl Inner {
+    /// Whether closed connections still have data, or only FINs, to be acknowledged.
+    fn unfinished(&self) -> (bool, bool) {
+        self.shard.connections().fold((false, false), |(data, fin), (_, c)| {
+            (data || c.unacked_bytes > 0, fin || owes_fin(c.state))
+        })
+    }
+
+    /// Takes out of a parent's state what the child keeps: the descriptors and their kernel
+    /// sockets. The devices' descriptors are closed here; those of the parent stay open.
+    fn leave_behind(&mut self) -> Vec<(Vfd, Desc, Option<Port>)> {
+        self.devices.xdp.clear();
+        let numbers: Vec<(Vfd, usize)> = self.vfds.iter().collect();
+        let mut kept = Vec::new();
+        for (vfd, index) in numbers {
+            let Some(old) = self.descs.get(index) else { continue };
+            let port = old.port.and_then(|p| self.ports.get(p));
+            let port = if old.owns_port { port.and_then(|p| p.inherit().ok()) } else { None };
+            let kind = match old.kind {
+                Kind::Listener(_) | Kind::Kernel => Kind::Kernel,
+                Kind::Fresh => Kind::Fresh,
+                Kind::Deaf => Kind::Deaf,
+                Kind::Conn { .. } | Kind::Inherited => Kind::Inherited,
+            };
+            let mut desc = Desc::new(old.family, kind, None, port.is_some());
+            desc.nonblocking = old.nonblocking;
+            desc.options = old.options;
+            desc.pinned = old.pinned;
+            kept.push((vfd, desc, port));
+        }
+        self.tcp_thread = TcpThread::Ticking;
+        kept
+    }
+
+    fn adopt(&mut self, vfd: Vfd, mut desc: Desc, port: Option<Port>) {
+        desc.port = port.map(|p| self.ports.insert(p));
+        let index = self.descs.insert(desc);
+        self.vfds.insert_at(vfd, index);
+    }
+}

@@ -1,0 +1,34 @@
+//! What the runtime can be told before its first use. Python's `config.py` is the source.
+
+use mtcp_engine::Config;
+
+/// Settings of a process's runtime.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Devices besides `memory`, as `xdp:IFACE`.
+    pub devices: Vec<String>,
+    /// A device that cannot be opened is an error instead of a message.
+    pub require: bool,
+    /// 0: warnings only; more: what is opened and why.
+    pub verbose: u8,
+    /// How long the end of the process waits for data that the peers have not acknowledged.
+    /// Milliseconds.
+    pub exit_linger_ms: u64,
+    /// Where the control socket's directory is; `None` for the default.
+    pub control_dir: Option<String>,
+    /// The engine's limits.
+    pub engine: Config,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            devices: vec!["xdp:lo".to_owned()],
+            require: false,
+            verbose: 0,
+            exit_linger_ms: 5000,
+            control_dir: None,
+            engine: Config::default(),
+        }
+    }
+}

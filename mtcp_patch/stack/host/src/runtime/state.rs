@@ -1,0 +1,206 @@
+//! Everything that the runtime's lock guards: the shard, its devices, the descriptors and who
+//! waits for them. One driver at a time holds it, so nothing inside needs a lock of its own.
+
+use std::collections::HashMap;
+use std::time::Instant as Clock;
+
+use mtcp_engine::time::Instant;
+use mtcp_engine::Shard;
+use mtcp_engine::{ConnId, Event, ListenerId};
+use slab::Slab;
+
+use super::desc::{Desc, Kind, Watch};
+use super::devices::Devices;
+use super::port::Port;
+use super::settings::Settings;
+use super::vfd::{Vfd, VfdTable};
+use super::watcher::{Watcher, ALWAYS, ERR, HUP, IN, OUT};
+use crate::errno::Errno;
+use crate::sys;
+
+/// An application thread that sleeps on the devices on everybody's behalf.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sleeper {
+    /// Whose eventfd wakes it early.
+    pub watcher: usize,
+    /// When it will wake by itself, in the engine's time; `None`: not before something happens.
+    pub until: Option<Instant>,
+    /// A foreign event loop, which knows nothing of the engine's timers.
+    pub foreign: bool,
+}
+
+/// What the TCP thread does at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TcpThread {
+    /// Looks every millisecond whether the application still drives.
+    Ticking,
+    /// Sleeps until it is kicked: an application thread sleeps on the devices, or nothing is open.
+    Dormant,
+    /// Sleeps on the devices itself, because the application does not drive.
+    Driving,
+}
+
+pub(super) struct Inner {
+    pub shard: Shard,
+    pub devices: Devices,
+    pub vfds: VfdTable,
+    pub descs: Slab<Desc>,
+    pub ports: Slab<Port>,
+    pub watchers: Slab<Watcher>,
+    pub idle_waiters: Vec<usize>,
+    pub by_conn: HashMap<ConnId, usize>,
+    pub by_listener: HashMap<ListenerId, usize>,
+    /// Connections that the application closed, and the port that each still occupies.
+    pub orphans: HashMap<ConnId, usize>,
+    pub sleeper: Option<Sleeper>,
+    pub tcp_thread: TcpThread,
+    /// Until when the TCP thread sleeps beside a foreign loop, in the engine's time.
+    pub tcp_until: Option<Instant>,
+    /// Turns driven by application threads.
+    pub app_turns: u64,
+    /// Raised when the TCP thread shall end.
+    pub stopping: bool,
+    pub settings: Settings,
+    origin: Clock,
+}
+
+impl Inner {
+    /// An empty state; devices are opened later.
+    pub fn new(settings: Settings) -> Result<Self, Errno> {
+        let seed = sys::random_seed()?;
+        let devices = Devices::new(settings.devices.clone());
+        let mut shard = Shard::new(settings.engine.clone(), seed);
+        shard.add_device(super::devices::MEMORY, devices.memory_path().caps);
+        Ok(Self {
+            shard,
+            devices,
+            vfds: VfdTable::default(),
+            descs: Slab::new(),
+            ports: Slab::new(),
+            watchers: Slab::new(),
+            idle_waiters: Vec::new(),
+            by_conn: HashMap::new(),
+            by_listener: HashMap::new(),
+            orphans: HashMap::new(),
+            sleeper: None,
+            tcp_thread: TcpThread::Ticking,
+            tcp_until: None,
+            app_turns: 0,
+            stopping: false,
+            settings,
+            origin: Clock::now(),
+        })
+    }
+
+    /// The engine's time.
+    #[inline]
+    pub fn now(&self) -> Instant {
+        Instant::from_micros(self.origin.elapsed().as_micros() as u64)
+    }
+
+    /// How long from now until an engine time.
+    pub fn until(&self, at: Instant) -> std::time::Duration {
+        std::time::Duration::from_micros(at.micros_since(self.now()))
+    }
+
+    /// The index of an open descriptor's description.
+    #[inline]
+    pub fn index(&self, vfd: Vfd) -> Result<usize, Errno> {
+        self.vfds.get(vfd).ok_or(Errno(libc::EBADF))
+    }
+
+    /// An open descriptor's description.
+    #[inline]
+    pub fn desc(&self, vfd: Vfd) -> Result<&Desc, Errno> {
+        self.descs.get(self.index(vfd)?).ok_or(Errno(libc::EBADF))
+    }
+
+    /// An open descriptor's description, to be changed.
+    #[inline]
+    pub fn desc_mut(&mut self, vfd: Vfd) -> Result<&mut Desc, Errno> {
+        let index = self.index(vfd)?;
+        self.descs.get_mut(index).ok_or(Errno(libc::EBADF))
+    }
+
+    /// The kernel socket of a description.
+    pub fn port(&self, desc: &Desc) -> Result<&Port, Errno> {
+        desc.port.and_then(|p| self.ports.get(p)).ok_or(Errno(libc::EBADF))
+    }
+
+    /// One more holder of a port.
+    pub fn hold_port(&mut self, port: Option<usize>) {
+        if let Some(p) = port.and_then(|p| self.ports.get_mut(p)) {
+            p.refs += 1;
+        }
+    }
+
+    /// One holder fewer; the last one gives the port back to the kernel.
+    pub fn release_port(&mut self, port: Option<usize>) {
+        let Some(index) = port else { return };
+        let Some(p) = self.ports.get_mut(index) else { return };
+        p.refs -= 1;
+        if p.refs == 0 {
+            let port = self.ports.remove(index);
+            for (device, local) in port.steered {
+                self.devices.unsteer(device, local);
+            }
+        }
+    }
+
+    /// poll(2) bits of a description on our stack. The kernel half is asked separately.
+    #[inline]
+    pub fn readiness(&self, desc: &Desc) -> u32 {
+        let own = match desc.kind {
+            Kind::Conn { id, .. } => self.shard.readiness(id),
+            Kind::Listener(id) => u32::from(self.shard.accept_queue_len(id) > 0) * IN,
+            Kind::Kernel => 0,
+            Kind::Fresh => OUT | HUP,
+            Kind::Deaf => IN | HUP,
+            Kind::Inherited => IN | OUT | ERR | HUP,
+        };
+        if desc.error.is_some() {
+            own | ERR | IN | OUT
+        } else {
+            own
+        }
+    }
+
+    /// What a watcher's entry has to report now, 0 for nothing.
+    #[inline]
+    pub fn report(&self, desc: usize, events: u32) -> u32 {
+        self.descs.get(desc).map_or(0, |d| self.readiness(d) & (events | ALWAYS))
+    }
+
+    /// Tells everybody who watches a description that something may have changed.
+    pub fn notify(&mut self, desc: usize) {
+        let Some(d) = self.descs.get(desc) else { return };
+        for &Watch { watcher, vfd } in &d.watches {
+            if let Some(w) = self.watchers.get_mut(watcher) {
+                w.candidate(vfd);
+            }
+        }
+    }
+
+    /// Passes the engine's events on to the watchers, once a batch.
+    pub fn flush_events(&mut self) {
+        while let Some(event) = self.shard.poll_event() {
+            match event {
+                Event::Conn(id) => {
+                    if let Some(&desc) = self.by_conn.get(&id) {
+                        self.notify(desc);
+                    }
+                }
+                Event::Listener(id) => {
+                    if let Some(&desc) = self.by_listener.get(&id) {
+                        self.notify(desc);
+                    }
+                }
+                Event::Freed(id) => {
+                    if let Some(port) = self.orphans.remove(&id) {
+                        self.release_port(Some(port));
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! Connecting, receiving, sending and shutting down, on whichever stack serves the descriptor.
+//! Nothing here blocks: EAGAIN and EINPROGRESS send the caller to `wait`.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
+
+use mtcp_engine::Error;
+use mtcp_engine::{ConnectOptions, Path};
+use socket2::SockAddr;
+
+use super::desc::{is_connected, is_connecting, Kind};
+use super::endpoint::{shown, unmapped};
+use super::state::Inner;
+use super::vfd::Vfd;
+use super::Runtime;
+use crate::errno::Errno;
+use crate::sys;
+
+/// The receive flags that mean something here. MSG_WAITALL is the caller's loop.
+const RECV_FLAGS: i32 = libc::MSG_PEEK
+    | libc::MSG_DONTWAIT
+    | libc::MSG_WAITALL
+    | libc::MSG_NOSIGNAL
+    | libc::MSG_CMSG_CLOEXEC;
+
+/// The send flags that mean something here. Everything waits for the end of the turn anyway,
+/// which is what MSG_MORE asks for.
+const SEND_FLAGS: i32 =
+    libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | libc::MSG_MORE | libc::MSG_EOR | libc::MSG_DONTROUTE;
+
+/// Bytes that one call takes from a kernel-backed descriptor.
+const KERNEL_CHUNK: usize = 256 * 1024;
+
+impl Inner {
+    /// Reports a stored error, once.
+    fn check_error(&mut self, vfd: Vfd) -> Result<(), Errno> {
+        match self.desc_mut(vfd)?.error.take() {
+            Some(e) => Err(e),
+            None => Ok(()),
+        }
+    }
+
+    fn connect(&mut self, vfd: Vfd, addr: &SocketAddr) -> Result<(), Errno> {
+        match self.desc(vfd)?.kind {
+            Kind::Fresh => self.connect_fresh(vfd, addr),
+            Kind::Conn { .. } => self.connect_again(vfd, addr),
+            Kind::Kernel => self.connect_kernel(vfd, addr),
+            Kind::Listener(_) | Kind::Deaf => Err(Errno(libc::EISCONN)),
+            Kind::Inherited => Err(Errno(libc::ECONNRESET)),
+        }
+    }
+
+    /// A repeated `connect()`: as Linux's `inet_stream_connect`, 0 once when it has been
+    /// established meanwhile, then EISCONN; EALREADY before that; the error when it failed.
+    fn connect_again(&mut self, vfd: Vfd, addr: &SocketAddr) -> Result<(), Errno> {
+        let desc = self.desc(vfd)?;
+        let Kind::Conn { id, connecting } = desc.kind else { return Err(Errno(libc::EINVAL)) };
+        let state = self.shard.info(id).map_err(Errno::from)?.state;
+        if is_connecting(state) {
+            return Err(Errno(libc::EALREADY));
+        }
+        if is_connected(state) {
+            self.desc_mut(vfd)?.kind = Kind::Conn { id, connecting: false };
+            return if connecting { Ok(()) } else { Err(Errno(libc::EISCONN)) };
+        }
+        if let Some(e) = self.shard.take_error(id) {
+            return Err(e.into());
+        }
+        // A failed attempt leaves a socket that may try again.
+        let now = self.now();
+        self.by_conn.remove(&id);
+        self.shard.close(now, id);
+        self.desc_mut(vfd)?.kind = Kind::Fresh;
+        self.connect_fresh(vfd, addr)
+    }
+
+    fn connect_fresh(&mut self, vfd: Vfd, addr: &SocketAddr) -> Result<(), Errno> {
+        let desc = self.desc(vfd)?;
+        let pinned = desc.pinned.is_some();
+        let scoped = matches!(addr, SocketAddr::V6(a) if a.scope_id() != 0 || a.flowinfo() != 0);
+        let mut dst = unmapped(addr);
+        // connect(2): the unspecified address means this host.
+        match dst.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => dst.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            IpAddr::V6(ip) if ip.is_unspecified() => dst.set_ip(IpAddr::V6(Ipv6Addr::LOCALHOST)),
+            _ => {}
+        }
+        let wrong_family = desc.family == libc::AF_INET && addr.is_ipv6();
+        if pinned || scoped || wrong_family || dst.port() == 0 {
+            return self.connect_kernel(vfd, addr);
+        }
+        let bound = self.port(desc)?.local()?;
+        let src = Some(unmapped(&bound).ip()).filter(|ip| !ip.is_unspecified());
+        if src.is_some_and(|s| s.is_ipv4() != dst.is_ipv4()) {
+            return self.connect_kernel(vfd, addr);
+        }
+        match self.choose_path(dst, src) {
+            Some((path, src)) => self.connect_ours(vfd, dst, path, src, bound),
+            None => self.connect_kernel(vfd, addr),
+        }
+    }
+
+    /// Memory when a listener of this process serves the address, else the device that the
+    /// kernel's routing names, else `None`: the kernel.
+    fn choose_path(&mut self, dst: SocketAddr, src: Option<IpAddr>) -> Option<(Path, IpAddr)> {
+        if self.shard.find_listener(dst).is_some() && self.devices.is_local(dst.ip()) {
+            return Some((self.devices.memory_path(), src.unwrap_or(dst.ip())));
+        }
+        self.devices.route(dst.ip(), src)
+    }
+
+    fn connect_ours(
+        &mut self,
+        vfd: Vfd,
+        dst: SocketAddr,
+        path: Path,
+        src: IpAddr,
+        bound: SocketAddr,
+    ) -> Result<(), Errno> {
+        let index = self.index(vfd)?;
+        let desc = self.desc(vfd)?;
+        let (family, port, options) = (desc.family, desc.port, desc.options);
+        if bound.port() == 0 {
+            let want = shown(SocketAddr::new(src, 0), family);
+            self.port(desc)?.socket.bind(&SockAddr::from(want))?;
+        }
+        let local_port = self.port(desc)?.local()?.port();
+        let local = SocketAddr::new(src, local_port);
+        let device = path.device;
+        let now = self.now();
+        if device != super::devices::MEMORY && self.devices.steer(device, local) {
+            if let Some(p) = port.and_then(|p| self.ports.get_mut(p)) {
+                p.steered.push((device, local));
+            }
+        }
+        let id = self.shard.connect(now, ConnectOptions { local, remote: dst, path, options })?;
+        self.by_conn.insert(id, index);
+        if let Some(desc) = self.descs.get_mut(index) {
+            desc.kind = Kind::Conn { id, connecting: true };
+        }
+        Err(Errno(libc::EINPROGRESS))
+    }
+
+    fn connect_kernel(&mut self, vfd: Vfd, addr: &SocketAddr) -> Result<(), Errno> {
+        let index = self.index(vfd)?;
+        let result = self.port(self.desc(vfd)?)?.socket.connect(&SockAddr::from(*addr));
+        let result = result.map_err(Errno::from);
+        let started = matches!(result, Ok(()) | Err(Errno(libc::EINPROGRESS)));
+        if started && self.desc(vfd)?.kind == Kind::Fresh {
+            if let Some(desc) = self.descs.get_mut(index) {
+                desc.kind = Kind::Kernel;
+            }
+            self.attach_kernel_half(index);
+        }
+        result
+    }
+
+    fn send(&mut self, vfd: Vfd, data: &[u8], flags: i32) -> Result<usize, Errno> {
+        let desc = self.desc(vfd)?;
+        match desc.kind {
+            Kind::Conn { id, .. } => {
+                if flags & !SEND_FLAGS != 0 {
+                    return Err(Errno(libc::EOPNOTSUPP));
+                }
+                let now = self.now();
+                match self.shard.send(now, id, data) {
+                    Ok(n) => Ok(n),
+                    Err(e) => Err(e.into()),
+                }
+            }
+            Kind::Kernel => sys::send(self.port(desc)?.fd(), data, flags | libc::MSG_DONTWAIT),
+            Kind::Inherited => Err(Errno(libc::ECONNRESET)),
+            // tcp_sendmsg on a socket that was never connected.
+            Kind::Fresh | Kind::Listener(_) | Kind::Deaf => Err(Errno(libc::EPIPE)),
+        }
+    }
+}
+
+impl Runtime {
+    /// Starts a connection: in the process's memory when it listens there itself, by the device
+    /// that the route names when we have it, else by the kernel's stack.
+    ///
+    /// # Errors
+    /// EINPROGRESS as a rule; EALREADY, EISCONN and the outcome when called again; those of
+    /// connect(2).
+    pub fn connect(&self, vfd: Vfd, addr: &SocketAddr) -> Result<(), Errno> {
+        let mut inner = self.lock();
+        inner.check_error(vfd)?;
+        let local = inner.shard.find_listener(unmapped(addr)).is_some();
+        if !local && inner.desc(vfd)?.kind == Kind::Fresh {
+            self.open_devices_once(&mut inner);
+        }
+        let result = inner.connect(vfd, addr);
+        if matches!(result, Err(Errno(libc::EINPROGRESS))) {
+            self.ensure_driver(inner);
+        }
+        result
+    }
+
+    /// Gives `f` at most `max` received bytes, as one or two slices, both empty at the end of the
+    /// stream; they are consumed unless MSG_PEEK is set. `f` must not call the runtime.
+    ///
+    /// # Errors
+    /// EAGAIN when nothing is there yet; ENOTCONN; ECONNRESET and other errors of the connection,
+    /// once; EOPNOTSUPP for flags that the stack does not have, EINVAL for MSG_OOB without
+    /// urgent data.
+    #[inline]
+    pub fn recv_with<T>(
+        &self,
+        vfd: Vfd,
+        max: usize,
+        flags: i32,
+        f: impl FnOnce(&[u8], &[u8]) -> T,
+    ) -> Result<T, Errno> {
+        let mut inner = self.lock();
+        let desc = inner.desc(vfd)?;
+        let id = match desc.kind {
+            Kind::Conn { id, .. } => id,
+            Kind::Kernel => {
+                let fd = inner.port(desc)?.fd();
+                drop(inner);
+                let mut buf = vec![0u8; max.min(KERNEL_CHUNK)];
+                let n = sys::recv(fd, &mut buf, flags | libc::MSG_DONTWAIT)?;
+                return Ok(f(buf.get(..n).unwrap_or(&[]), &[]));
+            }
+            Kind::Inherited => return Err(Errno(libc::ECONNRESET)),
+            _ => return Err(Errno(libc::ENOTCONN)),
+        };
+        if flags & !RECV_FLAGS != 0 {
+            let oob = flags & libc::MSG_OOB != 0;
+            return Err(Errno(if oob { libc::EINVAL } else { libc::EOPNOTSUPP }));
+        }
+        if inner.desc(vfd)?.error.is_some() {
+            inner.check_error(vfd)?;
+        }
+        if matches!(inner.shard.recv_slices(id), Err(Error::WouldBlock)) {
+            inner.app_turn();
+        }
+        let (a, b) = inner.shard.recv_slices(id).map_err(Errno::from)?;
+        let a = a.get(..max).unwrap_or(a);
+        let b = b.get(..max - a.len()).unwrap_or(b);
+        let taken = a.len() + b.len();
+        let result = f(a, b);
+        if flags & libc::MSG_PEEK == 0 && taken > 0 {
+            let now = inner.now();
+            inner.shard.recv_consume(now, id, taken).map_err(Errno::from)?;
+            if inner.has_output() {
+                self.ensure_driver(inner);
+            }
+        }
+        Ok(result)
+    }
+
+    /// Copies into the send buffer what fits; it leaves at the end of the turn.
+    ///
+    /// # Errors
+    /// EAGAIN when the buffer is full; EPIPE, ECONNRESET, ENOTCONN as send(2).
+    #[inline]
+    pub fn send(&self, vfd: Vfd, data: &[u8], flags: i32) -> Result<usize, Errno> {
+        let mut inner = self.lock();
+        if inner.desc(vfd)?.error.is_some() {
+            inner.check_error(vfd)?;
+        }
+        let mut result = inner.send(vfd, data, flags);
+        if matches!(result, Err(Errno(libc::EAGAIN))) {
+            inner.app_turn();
+            result = inner.send(vfd, data, flags);
+        }
+        if result.is_ok() {
+            self.ensure_driver(inner);
+        }
+        result
+    }
+
+    /// Ends one or both directions, as shutdown(2).
+    ///
+    /// # Errors
+    /// EINVAL for an unknown `how`; ENOTCONN; EBADF.
+    pub fn shutdown(&self, vfd: Vfd, how: i32) -> Result<(), Errno> {
+        let (read, write, std_how) = match how {
+            libc::SHUT_RD => (true, false, Shutdown::Read),
+            libc::SHUT_WR => (false, true, Shutdown::Write),
+            libc::SHUT_RDWR => (true, true, Shutdown::Both),
+            _ => return Err(Errno(libc::EINVAL)),
+        };
+        let mut inner = self.lock();
+        let index = inner.index(vfd)?;
+        let desc = inner.desc(vfd)?;
+        match desc.kind {
+            Kind::Conn { id, .. } => {
+                let now = inner.now();
+                inner.shard.shutdown(now, id, read, write).map_err(Errno::from)?;
+            }
+            Kind::Kernel => inner.port(desc)?.socket.shutdown(std_how)?,
+            Kind::Listener(id) if read => {
+                let now = inner.now();
+                inner.by_listener.remove(&id);
+                inner.shard.close_listener(now, id);
+                inner.stop_kernel_listening(inner.desc(vfd)?);
+                inner.desc_mut(vfd)?.kind = Kind::Deaf;
+            }
+            Kind::Listener(_) => {}
+            Kind::Fresh | Kind::Deaf | Kind::Inherited => return Err(Errno(libc::ENOTCONN)),
+        }
+        inner.flush_events();
+        inner.notify(index);
+        self.ensure_driver(inner);
+        Ok(())
+    }
+
+    /// Bytes that a receive would give now (FIONREAD).
+    ///
+    /// # Errors
+    /// EBADF; EINVAL for a listener.
+    pub fn readable_bytes(&self, vfd: Vfd) -> Result<usize, Errno> {
+        let inner = self.lock();
+        let desc = inner.desc(vfd)?;
+        match desc.kind {
+            Kind::Conn { id, .. } => Ok(inner.shard.info(id).map(|i| i.unread_bytes).unwrap_or(0)),
+            Kind::Kernel => sys::fionread(inner.port(desc)?.fd()),
+            Kind::Listener(_) => Err(Errno(libc::EINVAL)),
+            Kind::Fresh | Kind::Deaf | Kind::Inherited => Ok(0),
+        }
+    }
+}

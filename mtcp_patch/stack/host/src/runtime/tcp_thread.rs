@@ -1,0 +1,141 @@
+//! The TCP thread: the guarantee that ACKs, retransmissions, keepalives and closes leave while
+//! the application computes (mTCP section 3.2 gives TCP a thread of its own for this reason).
+//!
+//! While an application thread drives, this one looks once a millisecond whether it still does.
+//! When it does not, this one sleeps on the devices and drives. When an application thread sleeps
+//! on the devices, or nothing is open, this one sleeps too, until it is kicked: idle costs no CPU.
+
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::state::{Inner, Sleeper, TcpThread};
+use super::{Runtime, Shared};
+use crate::sys::{self, pollfd};
+
+/// The bound within which the TCP thread takes over.
+const TICK: Duration = Duration::from_millis(1);
+
+/// Quiet ticks before it goes to sleep for good, so that a moderately busy program does not pay
+/// for waking it at every request.
+const TICKS_BEFORE_DORMANT: u32 = 20;
+
+impl Runtime {
+    /// Starts the thread; called once, when the first socket needs it.
+    pub(super) fn start_tcp_thread(shared: &Arc<Shared>) -> std::io::Result<()> {
+        let shared = Arc::clone(shared);
+        std::thread::Builder::new().name("mtcp-tcp".to_owned()).spawn(move || run(&shared))?;
+        Ok(())
+    }
+}
+
+/// What to sleep on next.
+enum Sleep {
+    Tick,
+    Kick,
+    Devices(Option<Duration>),
+    Timer(Duration),
+    End,
+}
+
+fn run(shared: &Shared) {
+    sys::block_all_signals();
+    let mut seen_turns = 0;
+    let mut quiet_ticks = 0;
+    let mut fds: Vec<pollfd> = Vec::new();
+    loop {
+        fds.clear();
+        fds.push(pollfd { fd: shared.kick.as_raw_fd(), events: libc::POLLIN, revents: 0 });
+        let sleep = {
+            let mut inner = shared.lock();
+            let moved = inner.app_turns != seen_turns;
+            seen_turns = inner.app_turns;
+            quiet_ticks = if moved { 0 } else { quiet_ticks + 1 };
+            let sleep = decide(&mut inner, moved, quiet_ticks);
+            if matches!(sleep, Sleep::Devices(_)) {
+                let events = libc::POLLIN;
+                fds.extend(inner.devices.fds().map(|fd| pollfd { fd, events, revents: 0 }));
+            }
+            sleep
+        };
+        let timeout = match sleep {
+            Sleep::End => return,
+            Sleep::Tick => Some(TICK),
+            Sleep::Kick => None,
+            Sleep::Timer(t) => Some(t),
+            Sleep::Devices(timeout) => timeout,
+        };
+        // All signals are blocked here, so the only other outcome is a programming error that the
+        // next round would meet again; a tick's pause keeps it from spinning.
+        if sys::ppoll(&mut fds, timeout).is_err() {
+            std::thread::sleep(TICK);
+        }
+        if fds.first().is_some_and(|f| f.revents != 0) {
+            sys::eventfd_drain(&shared.kick);
+            quiet_ticks = 0;
+        }
+    }
+}
+
+fn decide(inner: &mut Inner, moved: bool, quiet_ticks: u32) -> Sleep {
+    if inner.stopping {
+        return Sleep::End;
+    }
+    inner.tcp_until = None;
+    if let Some(sleeper) = inner.sleeper {
+        return beside_sleeper(inner, sleeper, !moved && quiet_ticks >= TICKS_BEFORE_DORMANT);
+    }
+    if moved {
+        inner.tcp_thread = TcpThread::Ticking;
+        return Sleep::Tick;
+    }
+    if inner.turn() {
+        inner.tcp_thread = TcpThread::Ticking;
+        return Sleep::Tick;
+    }
+    let due = inner.shard.next_timeout().map(|t| inner.until(t));
+    if due.is_none() && !inner.anything_open() {
+        inner.tcp_thread = TcpThread::Dormant;
+        return Sleep::Kick;
+    }
+    inner.tcp_thread = TcpThread::Driving;
+    Sleep::Devices(due)
+}
+
+/// An application thread sleeps on the devices: see to what it cannot know of, and rest.
+fn beside_sleeper(inner: &mut Inner, sleeper: Sleeper, quiet: bool) -> Sleep {
+    let mut due = inner.shard.next_timeout();
+    if inner.has_output() || due.is_some_and(|d| d <= inner.now()) {
+        inner.turn();
+        due = inner.shard.next_timeout();
+    }
+    let late = due.is_some_and(|d| sleeper.until.is_none_or(|u| d < u));
+    if late && !sleeper.foreign {
+        // It sleeps longer than the timers allow: let it look again.
+        if let Some(w) = inner.watchers.get_mut(sleeper.watcher) {
+            w.signal();
+        }
+    }
+    if !quiet || (late && !sleeper.foreign) {
+        inner.tcp_thread = TcpThread::Ticking;
+        return Sleep::Tick;
+    }
+    inner.tcp_thread = TcpThread::Dormant;
+    if sleeper.foreign {
+        inner.tcp_until = due;
+        return due.map_or(Sleep::Kick, |d| Sleep::Timer(inner.until(d)));
+    }
+    Sleep::Kick
+}
+
+impl Inner {
+    /// Whether any device has something to send.
+    pub fn has_output(&self) -> bool {
+        self.shard.has_output(super::devices::MEMORY)
+            || self.devices.xdp.iter().any(|s| self.shard.has_output(s.id))
+    }
+
+    fn anything_open(&self) -> bool {
+        !self.by_conn.is_empty() || !self.by_listener.is_empty() || !self.orphans.is_empty()
+    }
+}

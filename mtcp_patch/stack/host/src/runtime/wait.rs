@@ -1,0 +1,337 @@
+//! Waiting: poll and select, blocked socket calls, and epoll-like watchers.
+//!
+//! A thread that must wait first drives the stack and polls a short, adaptive time. Then it
+//! sleeps: the first one to sleep does so on the devices too, on everybody's behalf (the
+//! *sleeper*), and drives when it wakes; others sleep on their own eventfd, which a driver
+//! signals when their descriptor has news.
+
+use std::time::{Duration, Instant as Clock};
+
+use super::state::{Inner, Sleeper, TcpThread};
+use super::vfd::{is_virtual, Vfd};
+use super::watcher::{Watcher, ALWAYS, NVAL};
+use super::{Runtime, WaitOutcome, WatcherId};
+use crate::errno::Errno;
+use crate::runtime::desc::Watch;
+use crate::sys::{self, pollfd};
+
+/// One descriptor of a [`Runtime::poll_ready`] call, with poll(2)'s bits.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PollFd {
+    /// A kernel or a virtual descriptor.
+    pub fd: i32,
+    /// What is asked for.
+    pub events: u32,
+    /// What was found.
+    pub revents: u32,
+}
+
+impl Inner {
+    /// Looks at the virtual entries; the number that have something to report.
+    fn scan(&self, fds: &mut [PollFd]) -> usize {
+        let mut found = 0;
+        for entry in fds.iter_mut().filter(|e| is_virtual(e.fd)) {
+            entry.revents = match self.desc(entry.fd) {
+                Ok(desc) => self.readiness(desc) & (entry.events | ALWAYS),
+                Err(_) => NVAL,
+            };
+            found += usize::from(entry.revents != 0);
+        }
+        found
+    }
+
+    /// The kernel descriptors that must be polled for these entries: themselves, or the kernel
+    /// half of a virtual one. Index in `fds`, descriptor, events.
+    fn kernel_part(&self, fds: &[PollFd], out: &mut Vec<(usize, pollfd)>) {
+        for (i, entry) in fds.iter().enumerate() {
+            let fd = if is_virtual(entry.fd) {
+                let Ok(desc) = self.desc(entry.fd) else { continue };
+                if !desc.has_kernel_half() {
+                    continue;
+                }
+                let Ok(port) = self.port(desc) else { continue };
+                port.fd()
+            } else {
+                entry.fd
+            };
+            out.push((i, pollfd { fd, events: entry.events as u16 as i16, revents: 0 }));
+        }
+    }
+
+    /// Takes a watcher for a blocked call and registers it with the entries' descriptions.
+    fn attach_waiter(&mut self, fds: &[PollFd]) -> Result<usize, Errno> {
+        let index = match self.idle_waiters.pop() {
+            Some(index) => index,
+            None => {
+                let mut w = Watcher::new(None)?;
+                w.waiter = true;
+                self.watchers.insert(w)
+            }
+        };
+        for entry in fds.iter().filter(|e| is_virtual(e.fd)) {
+            if let Ok(desc) = self.desc_mut(entry.fd) {
+                desc.watches.push(Watch { watcher: index, vfd: entry.fd });
+            }
+        }
+        Ok(index)
+    }
+
+    fn detach_waiter(&mut self, index: usize, descs: &[usize]) {
+        for &d in descs {
+            if let Some(desc) = self.descs.get_mut(d) {
+                desc.watches.retain(|w| w.watcher != index);
+            }
+        }
+        if let Some(w) = self.watchers.get_mut(index) {
+            w.settle();
+        }
+        self.idle_waiters.push(index);
+    }
+
+    /// Prepares to sleep as the watcher `index`: becomes the sleeper if there is none. Fills
+    /// `fds` with what to sleep on and returns whether it is the sleeper, and for how long.
+    fn enter_sleep(
+        &mut self,
+        index: usize,
+        deadline: Option<Clock>,
+        fds: &mut Vec<pollfd>,
+    ) -> (bool, Option<Duration>) {
+        let events = libc::POLLIN;
+        if let Some(w) = self.watchers.get_mut(index) {
+            w.sleeping = true;
+            fds.push(pollfd { fd: w.fd(), events, revents: 0 });
+        }
+        let mut timeout = deadline.map(|d| d.saturating_duration_since(Clock::now()));
+        let driver = self.sleeper.is_none();
+        if driver {
+            let until = self.shard.next_timeout();
+            self.sleeper = Some(Sleeper { watcher: index, until, foreign: false });
+            fds.extend(self.devices.fds().map(|fd| pollfd { fd, events, revents: 0 }));
+            if let Some(due) = until.map(|at| self.until(at)) {
+                timeout = Some(timeout.map_or(due, |t| t.min(due)));
+            }
+        }
+        (driver, timeout)
+    }
+
+    /// Undoes `enter_sleep`. True when the TCP thread must be kicked, because nobody sleeps on
+    /// the devices any more and it does not look by itself.
+    fn leave_sleep(&mut self, index: usize, driver: bool) -> bool {
+        if let Some(w) = self.watchers.get_mut(index) {
+            w.sleeping = false;
+            w.settle();
+        }
+        if driver {
+            self.sleeper = None;
+        }
+        driver && self.tcp_thread == TcpThread::Dormant
+    }
+
+    /// Collects at most `max` events of a watcher into `out`.
+    fn collect(&mut self, index: usize, max: usize, out: &mut Vec<(Vfd, u32, u64)>) -> usize {
+        let Some(looks) = self.watchers.get(index).map(|w| w.ready.len()) else { return 0 };
+        let mut found = 0;
+        for _ in 0..looks {
+            if found == max {
+                break;
+            }
+            let Some(w) = self.watchers.get_mut(index) else { break };
+            let Some(vfd) = w.ready.pop_front() else { break };
+            let Some(entry) = w.get_mut(vfd) else { continue };
+            entry.queued = false;
+            let (desc, events, data) = (entry.desc, entry.events, entry.data);
+            if entry.disarmed {
+                continue;
+            }
+            let mask = self.report(desc, events);
+            if mask == 0 {
+                continue;
+            }
+            out.push((vfd, mask, data));
+            found += 1;
+            if let Some(w) = self.watchers.get_mut(index) {
+                w.reported(vfd);
+            }
+        }
+        if let Some(w) = self.watchers.get_mut(index) {
+            w.settle();
+        }
+        found
+    }
+}
+
+impl Runtime {
+    /// Drives the stack, then looks at all entries without sleeping (poll(2) with timeout 0); when
+    /// nothing is ready it keeps polling for a short, adaptive time. The number of entries with
+    /// `revents`. Call it with the GIL.
+    pub fn poll_ready(&self, fds: &mut [PollFd]) -> usize {
+        let mut kernel = Vec::new();
+        {
+            let mut inner = self.lock();
+            inner.app_turn();
+            let found = inner.scan(fds);
+            inner.kernel_part(fds, &mut kernel);
+            if found > 0 && kernel.is_empty() {
+                return found;
+            }
+        }
+        if !kernel.is_empty() {
+            return poll_kernel(fds, &mut kernel, Some(Duration::ZERO)).unwrap_or(0);
+        }
+        self.spin.run(|| {
+            let mut inner = self.lock();
+            inner.app_turn();
+            inner.scan(fds)
+        })
+    }
+
+    /// Sleeps until an entry is ready or `deadline` passes (0). Call it without the GIL.
+    ///
+    /// # Errors
+    /// EINTR after a signal handler ran; EMFILE when no eventfd can be had.
+    pub fn poll_wait(&self, fds: &mut [PollFd], deadline: Option<Clock>) -> Result<usize, Errno> {
+        let mut descs: Vec<usize> = Vec::new();
+        let index = {
+            let mut inner = self.lock();
+            descs.extend(fds.iter().filter_map(|e| inner.index(e.fd).ok()));
+            inner.attach_waiter(fds)?
+        };
+        let result = self.poll_wait_attached(index, fds, deadline);
+        self.lock().detach_waiter(index, &descs);
+        result
+    }
+
+    fn poll_wait_attached(
+        &self,
+        index: usize,
+        fds: &mut [PollFd],
+        deadline: Option<Clock>,
+    ) -> Result<usize, Errno> {
+        let mut kernel = Vec::new();
+        let mut sleep_fds: Vec<pollfd> = Vec::new();
+        loop {
+            kernel.clear();
+            sleep_fds.clear();
+            let (driver, timeout) = {
+                let mut inner = self.lock();
+                let busy = inner.app_turn();
+                let found = inner.scan(fds);
+                inner.kernel_part(fds, &mut kernel);
+                if found > 0 {
+                    drop(inner);
+                    return poll_kernel(fds, &mut kernel, Some(Duration::ZERO));
+                }
+                if busy {
+                    continue;
+                }
+                inner.enter_sleep(index, deadline, &mut sleep_fds)
+            };
+            let own = sleep_fds.len();
+            sleep_fds.extend(kernel.iter().map(|(_, p)| *p));
+            let slept = sys::ppoll(&mut sleep_fds, timeout);
+            for ((_, k), s) in kernel.iter_mut().zip(sleep_fds.iter().skip(own)) {
+                k.revents = s.revents;
+            }
+            let kick = self.lock().leave_sleep(index, driver);
+            if kick {
+                self.kick();
+            }
+            slept?;
+            let found = merge_kernel(fds, &kernel);
+            if found > 0 {
+                return Ok(found);
+            }
+            if deadline.is_some_and(|d| Clock::now() >= d) {
+                let mut inner = self.lock();
+                inner.app_turn();
+                return Ok(inner.scan(fds));
+            }
+        }
+    }
+
+    /// Drives the stack and collects what the watcher's descriptors have to report. Call it with
+    /// the GIL; it never sleeps.
+    pub fn watcher_ready(&self, w: WatcherId, max: usize, out: &mut Vec<(Vfd, u32, u64)>) -> usize {
+        let mut inner = self.lock();
+        inner.app_turn();
+        inner.collect(w.0, max, out)
+    }
+
+    /// As [`Runtime::watcher_ready`], and polls for the short, adaptive time before it gives up.
+    pub fn watcher_spin(&self, w: WatcherId, max: usize, out: &mut Vec<(Vfd, u32, u64)>) -> usize {
+        self.spin.run(|| self.watcher_ready(w, max, out))
+    }
+
+    /// Sleeps until the watcher has something to report, its epoll has kernel events, or
+    /// `deadline` passes. Call it without the GIL.
+    ///
+    /// # Errors
+    /// EINTR after a signal handler ran; EBADF for a closed watcher.
+    pub fn watcher_wait(
+        &self,
+        w: WatcherId,
+        max: usize,
+        out: &mut Vec<(Vfd, u32, u64)>,
+        deadline: Option<Clock>,
+    ) -> Result<WaitOutcome, Errno> {
+        let mut sleep_fds: Vec<pollfd> = Vec::new();
+        loop {
+            sleep_fds.clear();
+            let (driver, timeout, epfd) = {
+                let mut inner = self.lock();
+                let busy = inner.app_turn();
+                let events = inner.collect(w.0, max, out);
+                if events > 0 {
+                    return Ok(WaitOutcome { events, kernel: false });
+                }
+                if busy {
+                    continue;
+                }
+                let epfd = inner.watchers.get(w.0).ok_or(Errno(libc::EBADF))?.epfd;
+                let (driver, timeout) = inner.enter_sleep(w.0, deadline, &mut sleep_fds);
+                (driver, timeout, epfd)
+            };
+            let events = libc::POLLIN;
+            // Last, so that its answer is found without counting the devices.
+            sleep_fds.push(pollfd { fd: epfd.unwrap_or(-1), events, revents: 0 });
+            let slept = sys::ppoll(&mut sleep_fds, timeout);
+            let kick = self.lock().leave_sleep(w.0, driver);
+            if kick {
+                self.kick();
+            }
+            slept?;
+            let kernel = sleep_fds.last().is_some_and(|p| p.revents != 0);
+            let late = deadline.is_some_and(|d| Clock::now() >= d);
+            if kernel || late {
+                let events = self.watcher_ready(w, max, out);
+                return Ok(WaitOutcome { events, kernel });
+            }
+        }
+    }
+}
+
+/// poll(2) on the kernel part, merged into the entries; counts all entries that report.
+fn poll_kernel(
+    fds: &mut [PollFd],
+    kernel: &mut [(usize, pollfd)],
+    timeout: Option<Duration>,
+) -> Result<usize, Errno> {
+    if !kernel.is_empty() {
+        let mut raw: Vec<pollfd> = kernel.iter().map(|(_, p)| *p).collect();
+        sys::ppoll(&mut raw, timeout)?;
+        for ((_, k), r) in kernel.iter_mut().zip(&raw) {
+            k.revents = r.revents;
+        }
+    }
+    Ok(merge_kernel(fds, kernel))
+}
+
+fn merge_kernel(fds: &mut [PollFd], kernel: &[(usize, pollfd)]) -> usize {
+    for (i, p) in kernel {
+        if let Some(entry) = fds.get_mut(*i) {
+            let found = u32::from(p.revents as u16);
+            entry.revents = if is_virtual(entry.fd) { entry.revents | found } else { found };
+        }
+    }
+    fds.iter().filter(|e| e.revents != 0).count()
+}

@@ -1,0 +1,159 @@
+//! Changing interest sets: the runtime's epoll_ctl(2).
+
+use std::os::fd::RawFd;
+
+use super::desc::Watch;
+use super::state::{Inner, Sleeper, TcpThread};
+use super::vfd::Vfd;
+use super::watcher::{Interest, Watcher};
+use super::{Runtime, WatcherId, WATCHER_TOKEN};
+use crate::errno::Errno;
+use crate::sys;
+
+const ENOENT: Errno = Errno(libc::ENOENT);
+
+impl Inner {
+    /// The kernel socket behind a description, where one must be polled besides.
+    fn half(&self, index: usize) -> Option<RawFd> {
+        let desc = self.descs.get(index).filter(|d| d.has_kernel_half())?;
+        Some(self.port(desc).ok()?.fd())
+    }
+
+    fn watch(&mut self, w: usize, op: i32, vfd: Vfd, ev: u32, data: u64) -> Result<(), Errno> {
+        let index = self.index(vfd)?;
+        let present = self.watchers.get(w).ok_or(Errno(libc::EBADF))?.get(vfd).is_some();
+        match (op, present) {
+            (libc::EPOLL_CTL_ADD, true) => return Err(Errno(libc::EEXIST)),
+            (libc::EPOLL_CTL_ADD, false) | (libc::EPOLL_CTL_MOD | libc::EPOLL_CTL_DEL, true) => {}
+            (libc::EPOLL_CTL_MOD | libc::EPOLL_CTL_DEL, false) => return Err(ENOENT),
+            _ => return Err(Errno(libc::EINVAL)),
+        }
+        if let (Some(fd), Some(watcher)) = (self.half(index), self.watchers.get_mut(w)) {
+            watcher.kernel_half(op, fd, ev, vfd)?;
+        }
+        if op == libc::EPOLL_CTL_DEL {
+            if let Some(watcher) = self.watchers.get_mut(w) {
+                watcher.remove(vfd);
+                watcher.settle();
+            }
+            if let Some(desc) = self.descs.get_mut(index) {
+                desc.watches.retain(|x| !(x.watcher == w && x.vfd == vfd));
+            }
+            return Ok(());
+        }
+        if !present {
+            if let Some(desc) = self.descs.get_mut(index) {
+                desc.watches.push(Watch { watcher: w, vfd });
+            }
+        }
+        let Some(watcher) = self.watchers.get_mut(w) else { return Err(ENOENT) };
+        let queued = watcher.get(vfd).is_some_and(|e| e.queued);
+        let entry = Interest { desc: index, events: ev, data, queued, disarmed: false };
+        watcher.set(vfd, entry);
+        if self.report(index, ev) != 0 {
+            if let Some(watcher) = self.watchers.get_mut(w) {
+                watcher.candidate(vfd);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Runtime {
+    /// A new interest set. `epfd` is a real epoll, owned by the caller for as long as the set
+    /// lives, in which kernel sockets behind virtual descriptors are registered with the virtual
+    /// number as their data.
+    ///
+    /// # Errors
+    /// EMFILE, ENFILE.
+    pub fn watcher(&self, epfd: Option<RawFd>) -> Result<WatcherId, Errno> {
+        let watcher = Watcher::new(epfd)?;
+        Ok(WatcherId(self.lock().watchers.insert(watcher)))
+    }
+
+    /// Adds, changes or removes a virtual descriptor: `op` is EPOLL_CTL_ADD, MOD or DEL, `events`
+    /// epoll's bits with EPOLLET and EPOLLONESHOT.
+    ///
+    /// # Errors
+    /// EEXIST, ENOENT, EBADF, EINVAL as epoll_ctl(2).
+    pub fn watch(
+        &self,
+        w: WatcherId,
+        op: i32,
+        vfd: Vfd,
+        events: u32,
+        data: u64,
+    ) -> Result<(), Errno> {
+        let mut inner = self.lock();
+        inner.watch(w.0, op, vfd, events, data)?;
+        // A descriptor that is ready already must wake a thread that waits on the set.
+        Ok(())
+    }
+
+    /// The set's eventfd, for somebody else's poll: from now on it is readable exactly while
+    /// candidates wait. It is also registered in the set's epoll, under [`WATCHER_TOKEN`].
+    pub fn watcher_fd(&self, w: WatcherId) -> RawFd {
+        let mut inner = self.lock();
+        let Some(watcher) = inner.watchers.get_mut(w.0) else { return -1 };
+        if !std::mem::replace(&mut watcher.exported, true) {
+            if let Some(epfd) = watcher.epfd {
+                let add = libc::EPOLL_CTL_ADD;
+                // A full epoll (ENOSPC) costs the nested wake-up, not this set's own.
+                let _ =
+                    sys::epoll_ctl(epfd, add, watcher.fd(), libc::EPOLLIN as u32, WATCHER_TOKEN);
+            }
+        }
+        watcher.settle();
+        watcher.fd()
+    }
+
+    /// How many kernel sockets behind the set's descriptors its epoll must be asked for.
+    pub fn watcher_halves(&self, w: WatcherId) -> usize {
+        self.lock().watchers.get(w.0).map_or(0, |w| w.halves)
+    }
+
+    /// Ends an interest set; a thread that waits on it gets EBADF.
+    pub fn watcher_close(&self, w: WatcherId) {
+        let mut inner = self.lock();
+        let Some(mut watcher) = inner.watchers.try_remove(w.0) else { return };
+        let descs: Vec<usize> = watcher.vfds().map(|(_, e)| e.desc).collect();
+        for d in descs {
+            if let Some(desc) = inner.descs.get_mut(d) {
+                desc.watches.retain(|x| x.watcher != w.0);
+            }
+        }
+        watcher.signal();
+    }
+
+    /// What a foreign event loop must poll for reading besides the set's eventfd.
+    pub fn device_fds(&self) -> Vec<RawFd> {
+        self.lock().devices.fds().collect()
+    }
+
+    /// Drives the stack once. True when work remains.
+    pub fn turn(&self) -> bool {
+        self.lock().app_turn()
+    }
+
+    /// A foreign event loop is about to sleep on the devices and on the set's eventfd (`begin`),
+    /// or has woken. While it sleeps the stack's timers are the TCP thread's.
+    pub fn foreign_sleep(&self, w: WatcherId, begin: bool) {
+        let mut inner = self.lock();
+        if begin {
+            if inner.sleeper.is_some() {
+                return;
+            }
+            inner.sleeper = Some(Sleeper { watcher: w.0, until: None, foreign: true });
+            let due = inner.shard.next_timeout();
+            let armed = inner.tcp_until;
+            if due.is_some_and(|d| armed.is_none_or(|a| d < a)) {
+                self.ensure_driver(inner);
+            }
+        } else if inner.sleeper.is_some_and(|s| s.watcher == w.0) {
+            inner.sleeper = None;
+            if inner.tcp_thread == TcpThread::Dormant {
+                self.ensure_driver(inner);
+            }
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The system calls for which no kept library has a safe form that we need, each behind a safe
+//! function. All other `unsafe` of this crate lives in the device files.
+
+use crate::errno::Errno;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+fn check(rc: libc::c_int) -> Result<libc::c_int, Errno> {
+    if rc < 0 {
+        Err(Errno::last())
+    } else {
+        Ok(rc)
+    }
+}
+
+/// One entry of [`ppoll`], laid out as `struct pollfd`.
+pub use libc::pollfd;
+
+/// `ppoll(2)` without a signal mask; `None` waits without end. A negative `fd` is skipped.
+///
+/// # Errors
+/// `EINTR` when a signal handler ran, and the others of ppoll(2).
+pub fn ppoll(fds: &mut [pollfd], timeout: Option<Duration>) -> Result<usize, Errno> {
+    let ts = timeout.map(|t| libc::timespec {
+        tv_sec: libc::time_t::try_from(t.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: libc::c_long::from(t.subsec_nanos() as i32),
+    });
+    let ts_ptr = ts.as_ref().map_or(std::ptr::null(), |t| t as *const libc::timespec);
+    // SAFETY: `fds` is a valid exclusive slice of its stated length; `ts_ptr` is null or points to
+    // a live timespec; a null mask is allowed.
+    let rc = unsafe {
+        libc::ppoll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, ts_ptr, std::ptr::null())
+    };
+    check(rc).map(|n| n as usize)
+}
+
+/// A non-blocking close-on-exec eventfd, counter zero.
+///
+/// # Errors
+/// Those of eventfd(2), `EMFILE` above all.
+pub fn eventfd() -> Result<OwnedFd, Errno> {
+    // SAFETY: no pointers; the result is checked before it is owned.
+    let fd = check(unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) })?;
+    // SAFETY: `fd` was just returned by the kernel and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Adds one to an eventfd. A full counter is as good as a written one, so nothing is reported.
+pub fn eventfd_signal(fd: &OwnedFd) {
+    let one = 1u64.to_ne_bytes();
+    // SAFETY: `one` is 8 readable bytes.
+    let _ = unsafe { libc::write(fd.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+}
+
+/// Sets an eventfd's counter back to zero.
+pub fn eventfd_drain(fd: &OwnedFd) {
+    let mut counter = [0u8; 8];
+    // SAFETY: `counter` is 8 writable bytes.
+    let _ = unsafe { libc::read(fd.as_raw_fd(), counter.as_mut_ptr().cast(), counter.len()) };
+}
+
+/// A new close-on-exec epoll.
+///
+/// # Errors
+/// Those of epoll_create1(2).
+pub fn epoll_create() -> Result<OwnedFd, Errno> {
+    // SAFETY: no pointers; the result is checked before it is owned.
+    let fd = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
+    // SAFETY: `fd` was just returned by the kernel and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// What an epoll has now, at most `max` pairs of events and data, without waiting.
+///
+/// # Errors
+/// Those of epoll_wait(2).
+pub fn epoll_now(epfd: RawFd, max: usize) -> Result<Vec<(u32, u64)>, Errno> {
+    let mut events = vec![libc::epoll_event { events: 0, u64: 0 }; max.clamp(1, 1024)];
+    // SAFETY: pointer and length describe `events`, which is exclusively ours.
+    let n = check(unsafe {
+        libc::epoll_wait(epfd, events.as_mut_ptr(), events.len() as libc::c_int, 0)
+    })?;
+    Ok(events.iter().take(n as usize).map(|e| (e.events, e.u64)).collect())
+}
+
+/// `epoll_ctl(2)`.
+///
+/// # Errors
+/// Those of epoll_ctl(2).
+pub fn epoll_ctl(epfd: RawFd, op: i32, fd: RawFd, events: u32, data: u64) -> Result<(), Errno> {
+    let mut event = libc::epoll_event { events, u64: data };
+    // SAFETY: `event` is a live epoll_event; the kernel checks both descriptors.
+    check(unsafe { libc::epoll_ctl(epfd, op, fd, &mut event) }).map(drop)
+}
+
+/// `setsockopt(2)` with the value as the caller's bytes.
+///
+/// # Errors
+/// Those of setsockopt(2).
+pub fn setsockopt(fd: RawFd, level: i32, name: i32, value: &[u8]) -> Result<(), Errno> {
+    // SAFETY: pointer and length describe `value`.
+    check(unsafe {
+        libc::setsockopt(fd, level, name, value.as_ptr().cast(), value.len() as libc::socklen_t)
+    })
+    .map(drop)
+}
+
+/// `getsockopt(2)`; the number of bytes that the kernel wrote to `buf`.
+///
+/// # Errors
+/// Those of getsockopt(2).
+pub fn getsockopt(fd: RawFd, level: i32, name: i32, buf: &mut [u8]) -> Result<usize, Errno> {
+    let mut len = buf.len() as libc::socklen_t;
+    // SAFETY: pointer and length describe `buf`, which is exclusively ours.
+    check(unsafe { libc::getsockopt(fd, level, name, buf.as_mut_ptr().cast(), &mut len) })?;
+    Ok(len as usize)
+}
+
+/// `recv(2)`.
+///
+/// # Errors
+/// Those of recv(2).
+pub fn recv(fd: RawFd, buf: &mut [u8], flags: i32) -> Result<usize, Errno> {
+    // SAFETY: pointer and length describe `buf`, which is exclusively ours.
+    let n = unsafe { libc::recv(fd, buf.as_mut_ptr().cast(), buf.len(), flags) };
+    usize::try_from(n).map_err(|_| Errno::last())
+}
+
+/// `send(2)`; never raises SIGPIPE.
+///
+/// # Errors
+/// Those of send(2).
+pub fn send(fd: RawFd, data: &[u8], flags: i32) -> Result<usize, Errno> {
+    // SAFETY: pointer and length describe `data`.
+    let n = unsafe { libc::send(fd, data.as_ptr().cast(), data.len(), flags | libc::MSG_NOSIGNAL) };
+    usize::try_from(n).map_err(|_| Errno::last())
+}
+
+/// Bytes waiting in a kernel socket (`FIONREAD`).
+///
+/// # Errors
+/// Those of ioctl(2).
+pub fn fionread(fd: RawFd) -> Result<usize, Errno> {
+    let mut n: libc::c_int = 0;
+    // SAFETY: FIONREAD writes one int.
+    check(unsafe { libc::ioctl(fd, libc::FIONREAD, &mut n) })?;
+    Ok(usize::try_from(n).unwrap_or(0))
+}
+
+/// 32 bytes from the kernel's random source.
+///
+/// # Errors
+/// Those of getrandom(2).
+pub fn random_seed() -> Result<[u8; 32], Errno> {
+    let mut seed = [0u8; 32];
+    // SAFETY: pointer and length describe `seed`; requests up to 256 bytes are never cut short.
+    let n = unsafe { libc::getrandom(seed.as_mut_ptr().cast(), seed.len(), 0) };
+    if n == seed.len() as isize {
+        Ok(seed)
+    } else {
+        Err(Errno::last())
+    }
+}
+
+/// Blocks every signal in the calling thread, so that the kernel gives them to the program's own
+/// threads: a stack thread that took a SIGINT would delay Ctrl-C until the main thread woke.
+pub fn block_all_signals() {
+    // SAFETY: an all-zero sigset_t is a valid object for sigfillset to fill, and both calls
+    // only touch it and the calling thread's mask.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&mut set);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
+    }
+}
+
+/// The user at the other end of a connected AF_UNIX socket.
+///
+/// # Errors
+/// Those of getsockopt(2).
+pub fn peer_uid(fd: RawFd) -> Result<u32, Errno> {
+    let mut buf = [0u8; std::mem::size_of::<libc::ucred>()];
+    getsockopt(fd, libc::SOL_SOCKET, libc::SO_PEERCRED, &mut buf)?;
+    let uid = [buf[4], buf[5], buf[6], buf[7]];
+    Ok(u32::from_ne_bytes(uid))
+}
+
+/// The effective user of this process.
+pub fn effective_uid() -> u32 {
+    // SAFETY: geteuid takes nothing and cannot fail.
+    unsafe { libc::geteuid() }
+}
