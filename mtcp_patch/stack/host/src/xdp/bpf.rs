@@ -21,8 +21,6 @@ const ATTACH_TYPE_XDP: u32 = 37;
 pub const MAP_HASH: u32 = 1;
 /// Map type: AF_XDP sockets by index.
 pub const MAP_XSK: u32 = 17;
-/// Map flag: memory on demand instead of all at once.
-pub const NO_PREALLOC: u32 = 1;
 /// Program flag: it may run on frames that are spread over several buffers.
 pub const PROG_XDP_HAS_FRAGS: u32 = 1 << 5;
 /// Attach flag: generic mode, on the socket buffer.
