@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-rust test-python lint sim build bench clean
+.PHONY: help demo test test-rust test-python lint sim bench bench-engine build clean
 
 PY := .venv/bin/python
 SEED ?= 1
@@ -40,10 +40,16 @@ lint: ## rustfmt, clippy, ruff, mypy --strict
 	@echo '== ruff'; $(PY) -m ruff check . && $(PY) -m ruff format --check .
 	@echo '== mypy --strict'; $(PY) -m mypy
 
+sim: ## one run of the two-host simulation (SEED=n; ARGS=--quiet for the outcome only)
+	@cargo run -q -p mtcp-engine --example sim -- --seed $(SEED) $(ARGS)
+
 bench: ## server CPU a request, ours against the kernel's, in interleaved pairs (ARGS= for bench/paired_echo.py)
 	@scripts/setup tools iproute2 gcc
 	@scripts/setup build
 	@$(PY) bench/paired_echo.py $(ARGS)
+
+bench-engine: ## the engine's own benchmarks: parsing, emitting, the flow table
+	@cargo bench -p mtcp-engine
 
 clean: ## remove what the verbs made: .venv, target, the built module, caches
 	rm -rf .venv target .pytest_cache .mypy_cache .ruff_cache mtcp_patch/stack/_native*.so
