@@ -342,10 +342,10 @@ class _Poller:
 
     def run(self) -> None:
         """Drive the stack and run what is ready, until nothing is; then get ready to sleep."""
-        native, callbacks = self._native, self.loop._callbacks
+        callbacks = self.loop._callbacks
         found = True
         for _round in range(_ROUNDS):
-            ready = native.collect(_BATCH)
+            ready = self._native.collect(_BATCH)  # another one after a fork in a callback
             if not ready:
                 found = False
                 break
@@ -356,7 +356,7 @@ class _Poller:
         if not found:
             self._watch_devices()
             self._sleeping = True
-            native.sleep_begin()
+            self._native.sleep_begin()
 
     def _deliver(self, fd: int, mask: int) -> None:
         events = (_READ if mask & _IS_READ else 0) | (_WRITE if mask & _IS_WRITE else 0)

@@ -10,8 +10,8 @@ use mtcp_host::runtime::VFD_BASE;
 use pyo3::exceptions::PyValueError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
-use std::ffi::{c_int, CString};
+use std::cell::UnsafeCell;
+use std::ffi::{c_int, c_void, CString};
 
 extern "C" {
     /// In the stable ABI since 3.12; 3.11 exports it with the same signature.
@@ -21,6 +21,63 @@ extern "C" {
         nargsf: usize,
         kwnames: *mut ffi::PyObject,
     ) -> *mut ffi::PyObject;
+}
+
+/// The two targets of a stand-in: the state of the module object that is its self.
+///
+/// A module and not a tuple, because pickle, inspect and repr take a builtin whose self is a module
+/// for a function of that module, which is what the originals are.
+#[repr(C)]
+struct Targets {
+    original: *mut ffi::PyObject,
+    other: *mut ffi::PyObject,
+}
+
+struct Definition(UnsafeCell<ffi::PyModuleDef>);
+// SAFETY: only CPython changes it, with the GIL held.
+unsafe impl Sync for Definition {}
+
+static DEFINITION: Definition = Definition(UnsafeCell::new(ffi::PyModuleDef {
+    m_base: ffi::PyModuleDef_HEAD_INIT,
+    m_name: c"mtcp_patch.dispatch".as_ptr(),
+    m_doc: std::ptr::null(),
+    m_size: size_of::<Targets>() as ffi::Py_ssize_t,
+    m_methods: std::ptr::null_mut(),
+    m_slots: std::ptr::null_mut(),
+    m_traverse: None,
+    m_clear: None,
+    m_free: Some(free_targets),
+}));
+
+unsafe extern "C" fn free_targets(module: *mut c_void) {
+    // SAFETY: called by CPython with one of our modules, whose state it made, zeroed at first.
+    unsafe {
+        let state = ffi::PyModule_GetState(module.cast()).cast::<Targets>();
+        if !state.is_null() {
+            ffi::Py_XDECREF((*state).original);
+            ffi::Py_XDECREF((*state).other);
+        }
+    }
+}
+
+/// A module object that holds both targets.
+fn targets<'py>(
+    original: &Bound<'py, PyAny>,
+    other: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = original.py();
+    // SAFETY: the GIL is held; the definition lives for ever, and the state has its size.
+    unsafe {
+        let module = ffi::PyModule_Create2(DEFINITION.0.get(), ffi::PYTHON_ABI_VERSION);
+        let module = Bound::from_owned_ptr_or_err(py, module)?;
+        let state = ffi::PyModule_GetState(module.as_ptr()).cast::<Targets>();
+        if state.is_null() {
+            return Err(args::raised(py));
+        }
+        (*state).original = original.clone().into_ptr();
+        (*state).other = other.clone().into_ptr();
+        Ok(module)
+    }
 }
 
 /// The int `obj` is a virtual descriptor's number.
@@ -67,16 +124,16 @@ enum Looks {
 }
 
 /// # Safety
-/// As CPython calls a METH_FASTCALL | METH_KEYWORDS function whose self is `(original, virtual)`.
+/// As CPython calls a METH_FASTCALL | METH_KEYWORDS function whose self is from [`targets`].
 unsafe fn call(
     looks: Looks,
-    pair: *mut ffi::PyObject,
+    module: *mut ffi::PyObject,
     argv: *const *mut ffi::PyObject,
     nargs: ffi::Py_ssize_t,
     kwnames: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
     // SAFETY: `argv` holds `nargs` positional arguments and then one for each name of `kwnames`;
-    // `pair` is a tuple of two that lives as long as the function.
+    // the module's state lives as long as the function.
     unsafe {
         let names = if kwnames.is_null() { 0 } else { ffi::PyTuple_Size(kwnames).max(0) };
         // A descriptor given by keyword is the first of those there are, as a rule.
@@ -87,7 +144,8 @@ unsafe fn call(
             Looks::First => (0..given).any(|i| is_virtual_int(*argv.add(i))),
             Looks::Two => (0..given.min(2)).any(|i| is_virtual_int(*argv.add(i))),
         };
-        let target = ffi::PyTuple_GetItem(pair, is_virtual.into());
+        let state = ffi::PyModule_GetState(module).cast::<Targets>();
+        let target = if is_virtual { (*state).other } else { (*state).original };
         PyObject_Vectorcall(target, argv, nargs as usize, kwnames)
     }
 }
@@ -95,13 +153,13 @@ unsafe fn call(
 macro_rules! entry {
     ($name:ident, $looks:expr) => {
         unsafe extern "C" fn $name(
-            pair: *mut ffi::PyObject,
+            module: *mut ffi::PyObject,
             argv: *const *mut ffi::PyObject,
             nargs: ffi::Py_ssize_t,
             kwnames: *mut ffi::PyObject,
         ) -> *mut ffi::PyObject {
             // SAFETY: called by CPython as METH_FASTCALL | METH_KEYWORDS.
-            unsafe { call($looks, pair, argv, nargs, kwnames) }
+            unsafe { call($looks, module, argv, nargs, kwnames) }
         }
     };
 }
@@ -111,21 +169,21 @@ entry!(by_two, Looks::Two);
 
 /// The entry of `call_before`.
 unsafe extern "C" fn both(
-    pair: *mut ffi::PyObject,
+    module: *mut ffi::PyObject,
     argv: *const *mut ffi::PyObject,
     nargs: ffi::Py_ssize_t,
     kwnames: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
-    // SAFETY: called by CPython as METH_FASTCALL | METH_KEYWORDS; `pair` is a tuple of two that
-    // lives as long as the function.
+    // SAFETY: called by CPython as METH_FASTCALL | METH_KEYWORDS; the module's state lives as long
+    // as the function.
     unsafe {
-        let first =
-            PyObject_Vectorcall(ffi::PyTuple_GetItem(pair, 1), argv, nargs as usize, kwnames);
+        let state = ffi::PyModule_GetState(module).cast::<Targets>();
+        let first = PyObject_Vectorcall((*state).other, argv, nargs as usize, kwnames);
         if first.is_null() {
             return first;
         }
         ffi::Py_DECREF(first);
-        PyObject_Vectorcall(ffi::PyTuple_GetItem(pair, 0), argv, nargs as usize, kwnames)
+        PyObject_Vectorcall((*state).original, argv, nargs as usize, kwnames)
     }
 }
 
@@ -161,7 +219,7 @@ pub fn call_before(original: &Bound<'_, PyAny>, first: &Bound<'_, PyAny>) -> PyR
     stand_in(original, first, both)
 }
 
-/// A builtin over `entry` that looks like `original` and has the pair as its self.
+/// A builtin over `entry` that looks like `original` and has both functions behind it.
 fn stand_in(
     original: &Bound<'_, PyAny>,
     other: &Bound<'_, PyAny>,
@@ -172,10 +230,7 @@ fn stand_in(
     let text = |attribute: &str| -> String {
         original.getattr(attribute).and_then(|v| v.extract()).unwrap_or_default()
     };
-    // Our self is no module, so inspect would not drop the parameter that stands for it.
-    let signature = ["$module, /, ", "$module, ", "$module"]
-        .iter()
-        .fold(text("__text_signature__"), |text, module| text.replace(module, ""));
+    let signature = text("__text_signature__");
     let doc = text("__doc__");
     let doc = if signature.is_empty() { doc } else { format!("{name}{signature}\n--\n\n{doc}") };
     // A builtin needs its definition for ever, and the original may go before it does: leaked, a
@@ -186,10 +241,10 @@ fn stand_in(
         ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
         ml_doc: c_string(doc)?.into_raw(),
     }));
-    let pair = PyTuple::new(py, [original, other])?;
+    let targets = targets(original, other)?;
     let module = original.getattr("__module__")?;
     // SAFETY: the definition lives for ever; the function takes its own references to the others.
-    let function = unsafe { ffi::PyCFunction_NewEx(definition, pair.as_ptr(), module.as_ptr()) };
+    let function = unsafe { ffi::PyCFunction_NewEx(definition, targets.as_ptr(), module.as_ptr()) };
     if function.is_null() {
         return Err(args::raised(py));
     }
