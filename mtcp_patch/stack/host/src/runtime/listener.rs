@@ -15,6 +15,12 @@ use super::vfd::Vfd;
 use super::Runtime;
 use crate::errno::Errno;
 
+/// The shortest accept queue, however small the backlog. A SYN that finds the queue full is lost
+/// and costs its client one second, the next three: on the kernel's stack the standard library's
+/// servers (backlog 5) stall so under a few dozen simultaneous clients. A queue entry of ours costs
+/// a kilobyte.
+const MIN_QUEUE: usize = 1024;
+
 /// What `accept` handed out.
 #[derive(Debug)]
 pub enum Accepted {
@@ -38,7 +44,7 @@ impl Inner {
         let port = self.port(desc)?;
         port.socket.listen(backlog)?;
         // listen(2): a negative backlog is as good as the largest.
-        let backlog = usize::try_from(backlog).unwrap_or(usize::MAX);
+        let backlog = usize::try_from(backlog).unwrap_or(usize::MAX).max(MIN_QUEUE);
         if let Kind::Listener(id) = kind {
             self.shard.set_backlog(id, backlog);
             return Ok(());
