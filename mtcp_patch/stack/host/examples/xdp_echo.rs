@@ -181,8 +181,7 @@ fn begin_answer(session: &mut Session) {
             }
             None => {
                 session.filler = path.trim_start_matches('/').parse().unwrap_or(0);
-                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", session.filler);
-                session.answer = head.into_bytes();
+                session.answer = head_of_answer(session.filler, session.close);
                 return;
             }
         }
@@ -190,9 +189,14 @@ fn begin_answer(session: &mut Session) {
     if session.body == 0 && session.received != 0 {
         let text = format!("{}\n", session.received);
         session.received = 0;
-        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{text}", text.len());
-        session.answer = head.into_bytes();
+        session.answer = head_of_answer(text.len() as u64, session.close);
+        session.answer.extend(text.into_bytes());
     }
+}
+
+fn head_of_answer(length: u64, close: bool) -> Vec<u8> {
+    let close = if close { "Connection: close\r\n" } else { "" };
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n{close}\r\n").into_bytes()
 }
 
 /// Sends as much of the answer as fits.
