@@ -89,9 +89,9 @@ fn establish(call: &Call, to: &SocketAddr) -> Result<(), Fail> {
         }
         Err(e) => return Err(Fail::Errno(e)),
     }
-    let mut wait = Wait::new(call, false)?;
+    let wait = Wait::new(call, false)?;
     loop {
-        match wait.pause_connect(POLLOUT)? {
+        match wait.pause(POLLOUT)? {
             // SAFETY: the GIL is held.
             Woken::Interrupted => unsafe { check_signals()? },
             Woken::TimedOut => return Err(Fail::TimedOut),

@@ -96,13 +96,14 @@ fn receive(
     }
     // recv(2): MSG_WAITALL gives less at the end of the stream, after an error or a signal, and on
     // a socket that does not block.
-    let mut wait = Wait::new(call, dont_wait)?;
+    let wait = Wait::new(call, dont_wait)?;
     while total < max && wait.is_forever() {
         match take(max - total) {
             Ok(0) => break,
             Ok(n) => total += n,
             Err(Errno(libc::EAGAIN)) => match wait.pause(POLLIN) {
                 Ok(Woken::Ready) => {}
+                Err(Fail::Raised) => return Err(Fail::Raised),
                 _ => break,
             },
             Err(_) => break,

@@ -44,7 +44,6 @@ pub(super) enum Woken {
 pub(super) struct Wait<'a> {
     call: &'a Call,
     patience: Patience,
-    turned: bool,
 }
 
 impl<'a> Wait<'a> {
@@ -63,7 +62,7 @@ impl<'a> Wait<'a> {
             _ if dont_wait || call.runtime().nonblocking(call.fd)? => Patience::Never,
             _ => Patience::Forever,
         };
-        Ok(Self { call, patience, turned: false })
+        Ok(Self { call, patience })
     }
 
     /// Whether the call blocks until it is done (no timeout, blocking descriptor).
@@ -76,19 +75,13 @@ impl<'a> Wait<'a> {
         matches!(self.patience, Patience::Until(at) if Instant::now() >= at)
     }
 
-    /// Waits for `events` on the call's descriptor.
+    /// Waits for `events` on the call's descriptor. `Fail::Raised`: a signal's handler raised.
     #[cold]
-    pub fn pause(&mut self, events: u32) -> Result<Woken, Fail> {
+    pub fn pause(&self, events: u32) -> Result<Woken, Fail> {
         let runtime = self.call.runtime();
         let deadline = match self.patience {
-            Patience::Never if self.turned => return Ok(Woken::MayNot),
-            Patience::Never => {
-                // The kernel's loopback would have delivered by now what the peer in this process
-                // sent: give the stack one turn before saying that nothing is there.
-                self.turned = true;
-                runtime.turn();
-                return Ok(Woken::Ready);
-            }
+            // The runtime has given the stack a turn before it said EAGAIN.
+            Patience::Never => return Ok(Woken::MayNot),
             Patience::Until(at) => Some(at),
             Patience::Forever => None,
         };
@@ -97,6 +90,9 @@ impl<'a> Wait<'a> {
             if self.is_over() {
                 return Ok(Woken::TimedOut);
             }
+            // A signal that came while we polled interrupts no system call any more.
+            // SAFETY: the GIL is held.
+            unsafe { check_signals()? };
             // SAFETY: the GIL is held, and the closure touches no Python object.
             match unsafe { gil::released(|| runtime.poll_wait(&mut fds, deadline)) } {
                 Ok(0) => {}
@@ -112,17 +108,8 @@ impl<'a> Wait<'a> {
         Ok(Woken::Ready)
     }
 
-    /// `pause` for a connection attempt: a non-blocking socket does not wait for its outcome, not
-    /// even a turn, so that a program sees EINPROGRESS first in every case.
-    pub fn pause_connect(&mut self, events: u32) -> Result<Woken, Fail> {
-        if let Patience::Never = self.patience {
-            return Ok(Woken::MayNot);
-        }
-        self.pause(events)
-    }
-
     /// `pause` for a call that has done nothing yet: handlers run, errors are raised.
-    pub fn pause_or_fail(&mut self, events: u32) -> Result<(), Fail> {
+    pub fn pause_or_fail(&self, events: u32) -> Result<(), Fail> {
         match self.pause(events)? {
             Woken::Ready => Ok(()),
             // SAFETY: the GIL is held.
@@ -145,7 +132,7 @@ pub(super) fn retry<T>(
         Err(Errno(libc::EAGAIN)) => {}
         other => return other.map_err(Fail::Errno),
     }
-    let mut wait = Wait::new(call, dont_wait)?;
+    let wait = Wait::new(call, dont_wait)?;
     loop {
         wait.pause_or_fail(events)?;
         match attempt() {
