@@ -199,6 +199,7 @@ def test_a_refused_connection_is_reported(sockets: Sockets, timeout: float | Non
 def test_what_was_sent_is_there_for_a_non_blocking_reader_at_once(sockets: Sockets) -> None:
     client, server = sockets.pair()
     server.setblocking(False)
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     for _ in range(100):
         client.send(b"ping")
         assert server.recv(10) == b"ping"
@@ -423,8 +424,8 @@ print("end")
         stack,
     )
     assert done.stdout == "end\n"
-    assert "Fatal" not in done.stderr
-    assert "panicked" not in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "fatal" not in done.stderr.lower()
 
 
 BUSY = {

@@ -1,6 +1,7 @@
 //! From CPython's calling convention to a method body and back: dispatch by descriptor, unpacking
 //! of arguments, errors, panics.
 
+use mtcp_host::errno::Errno;
 use mtcp_host::runtime::{is_virtual, Runtime, Vfd};
 use pyo3::ffi;
 use std::ffi::CStr;
@@ -10,6 +11,7 @@ use std::ptr;
 use super::table::Method;
 use super::{head, kernel};
 use crate::errors::{self, Fail};
+use crate::gil;
 
 pub(super) type Object = *mut ffi::PyObject;
 
@@ -120,6 +122,10 @@ pub(super) unsafe fn enter(
 unsafe fn failed(method: Method, call: &Call, fail: Fail) -> Object {
     // SAFETY: the GIL is held; the arguments are those of the call.
     unsafe {
+        if matches!(fail, Fail::Errno(Errno(libc::EBADF))) && call.runtime().is_ending() {
+            // The end of the process has closed it: see `Runtime::sleep_on_if_ending`.
+            gil::released(|| call.runtime().sleep_on_if_ending());
+        }
         if let Fail::Arguments = fail {
             return kernel::explain(method, call.socket, call.args, call.nargs, call.kwnames);
         }

@@ -112,7 +112,7 @@ unsafe fn adopt(socket: Object, wanted: &Wanted) -> Result<(), Fail> {
     let kind = or(wanted.kind, libc::SOCK_STREAM);
     let nonblocking = kind & libc::SOCK_NONBLOCK != 0;
     let timeout_ns = if nonblocking { 0 } else { kernel::default_timeout_ns()? };
-    let runtime = Runtime::global();
+    let runtime = Runtime::try_global()?;
     let (fd, family, proto) = match wanted.fd {
         Some(fd) => {
             let family = runtime.family(fd)?;
@@ -144,6 +144,8 @@ pub(super) fn close(call: &Call) -> Answer {
     match call.runtime().close(call.fd) {
         // As in CPython: the peer may have reset the connection before.
         Ok(()) | Err(Errno(libc::ECONNRESET)) => Ok(none()),
+        // Closed already, by the end of the process.
+        Err(Errno(libc::EBADF)) if call.runtime().is_ending() => Ok(none()),
         Err(e) => Err(Fail::Errno(e)),
     }
 }

@@ -33,7 +33,8 @@ mod watcher;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicPtr, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::ThreadId;
 
 use crate::errno::Errno;
 use crate::sys;
@@ -67,6 +68,8 @@ struct Shared {
     inner: Mutex<Inner>,
     /// Wakes the TCP thread.
     kick: OwnedFd,
+    /// The thread that ends the process, once it has begun to.
+    ending: OnceLock<ThreadId>,
 }
 
 impl Shared {
@@ -103,7 +106,7 @@ impl Runtime {
     /// Those of eventfd(2), getrandom(2) and thread creation.
     pub fn new(settings: Settings) -> Result<Self, Errno> {
         let inner = Mutex::new(Inner::new(settings.clone())?);
-        let shared = Arc::new(Shared { inner, kick: sys::eventfd()? });
+        let shared = Arc::new(Shared { inner, kick: sys::eventfd()?, ending: OnceLock::new() });
         Self::start_tcp_thread(&shared)?;
         let control_path = control::start(&shared, settings.control_dir.clone());
         Ok(Self { shared, spin: Spin::new(), settings, control_path })

@@ -55,6 +55,8 @@ impl Runtime {
     /// sent is given the configured time to be acknowledged. Then devices, ports and sysctls are
     /// given back. Call it without the GIL; harmless when called again.
     pub fn shutdown_process(&self) {
+        // Set before: a second call on another thread waits with the rest.
+        let _ = self.shared.ending.set(std::thread::current().id());
         self.close_all();
         self.drain();
         let mut inner = self.lock();
@@ -68,6 +70,21 @@ impl Runtime {
         }
         // Detaches the steering program and gives the sysctls back.
         drop(devices);
+    }
+
+    /// Whether the process is being ended, whichever thread does it.
+    pub fn is_ending(&self) -> bool {
+        self.shared.ending.get().is_some()
+    }
+
+    /// Does not return when another thread is ending the process. A thread that the end finds in
+    /// a wait sleeps on, as it would in the kernel: woken, it would run into EBADF and print so
+    /// while the interpreter goes down. Call it without locks and without the GIL.
+    pub fn sleep_on_if_ending(&self) {
+        let current = std::thread::current().id();
+        while self.shared.ending.get().is_some_and(|ending| *ending != current) {
+            std::thread::park();
+        }
     }
 
     fn close_all(&self) {

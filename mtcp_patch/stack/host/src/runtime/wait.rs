@@ -198,6 +198,7 @@ impl Runtime {
         };
         let result = self.poll_wait_attached(index, fds, deadline);
         self.lock().detach_waiter(index, &descs);
+        self.sleep_on_if_ending();
         result
     }
 
@@ -268,6 +269,18 @@ impl Runtime {
     /// # Errors
     /// EINTR after a signal handler ran; EBADF for a closed watcher.
     pub fn watcher_wait(
+        &self,
+        w: WatcherId,
+        max: usize,
+        out: &mut Vec<(Vfd, u32, u64)>,
+        deadline: Option<Clock>,
+    ) -> Result<WaitOutcome, Errno> {
+        let result = self.watcher_wait_open(w, max, out, deadline);
+        self.sleep_on_if_ending();
+        result
+    }
+
+    fn watcher_wait_open(
         &self,
         w: WatcherId,
         max: usize,
