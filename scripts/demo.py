@@ -11,13 +11,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -32,6 +33,12 @@ def say(text: str) -> None:
     print(f"\n== {text}", flush=True)
 
 
+def show(words: Sequence[str], after: str = "") -> None:
+    """A command as one would type it."""
+    name = "python" if words[0] == sys.executable else words[0]
+    print(f"$ {shlex.join([name, *words[1:]])}{after}", flush=True)
+
+
 def fail(text: str) -> NoReturn:
     """End with a reason."""
     sys.exit(f"demo: {text}")
@@ -39,7 +46,7 @@ def fail(text: str) -> NoReturn:
 
 def run(*words: str) -> str:
     """Run a command, show it, and return its output. Ends the demo if it fails."""
-    print(f"$ {' '.join(words)}", flush=True)
+    show(words)
     done = subprocess.run(words, capture_output=True, text=True, timeout=STEP_TIMEOUT_S, check=False)
     if done.returncode != 0:
         fail(f"{words[0]} failed with status {done.returncode}: {done.stderr.strip()}")
@@ -57,8 +64,8 @@ def free_port() -> int:
 def server(directory: Path, port: int, require: bool) -> Iterator[subprocess.Popen[bytes]]:
     """``http.server`` on the stack; stopped as by Ctrl-C on the way out."""
     options = ["--require"] if require else []
-    words = [sys.executable, "-m", "mtcp_patch", *options, "-m", "http.server", str(port)]
-    print(f"$ {' '.join(['python', *words[1:]])}   # in {directory}", flush=True)
+    words = [sys.executable, "-m", "mtcp_patch", *options, "-m", "http.server", str(port), "--bind", "::"]
+    show(words, f"   # in {directory}")
     # Its log of requests goes to stderr, which we keep for a failure.
     with (
         open(directory / "server.log", "wb") as log,
@@ -122,7 +129,7 @@ def show_connection(pid: int, port: int, on_stack: bool) -> None:
     """During a slow download: who holds which half of the connection?"""
     url = f"http://127.0.0.1:{port}/big"
     words = ["curl", "-sS", "--limit-rate", DOWNLOAD_RATE, "-o", os.devnull, url]
-    print(f"$ {' '.join(words)} &", flush=True)
+    show(words, " &")
     with subprocess.Popen(words) as download:
         try:
             time.sleep(1.0)
