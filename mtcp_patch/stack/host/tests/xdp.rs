@@ -4,8 +4,10 @@
 
 mod common;
 
+use std::fs::Permissions;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -441,21 +443,25 @@ fn neighbours_are_resolved_by_the_kernel() {
 fn child_that_holds_lo() {
     let mut device = open("lo");
     device.steer(address("0.0.0.0:8080"), true).unwrap();
-    println!("ready");
+    println!("ready {:?}", device.notes());
     std::thread::sleep(Duration::from_secs(30));
 }
 
-/// Starts `child_that_holds_lo` in this namespace and waits until it holds.
-fn holder() -> Child {
-    let mut child = Command::new(std::env::current_exe().unwrap())
+/// Starts `child_that_holds_lo` in this namespace by `command` and waits until it holds; the child
+/// and the line that says so.
+fn hold_by(mut command: Command) -> (Child, String) {
+    let mut child = command
         .args(["--exact", "child_that_holds_lo", "--ignored", "--nocapture"])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let ready = lines.any(|line| line.is_ok_and(|line| line.contains("ready")));
-    assert!(ready, "the child did not open lo");
-    child
+    let ready = lines.find_map(|line| line.ok().filter(|line| line.contains("ready")));
+    (child, ready.unwrap_or_else(|| panic!("the child did not open lo")))
+}
+
+fn holder() -> Child {
+    hold_by(Command::new(std::env::current_exe().unwrap())).0
 }
 
 fn lo_sysctls() -> [String; 2] {
@@ -495,5 +501,60 @@ fn another_process_is_named_and_sigkill_leaves_nothing() {
         assert_eq!(lo_sysctls(), ["0", "0"]);
         let refused = TcpStream::connect_timeout(&address("127.0.0.1:8080"), WAIT).unwrap_err();
         assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    });
+}
+
+#[test]
+fn three_capabilities_and_little_locked_memory_are_enough() {
+    if !privileged("three_capabilities_and_little_locked_memory_are_enough") {
+        return;
+    }
+    in_namespace(|| {
+        // Where an unprivileged user can read it.
+        let directory = std::env::temp_dir().join(format!("mtcp-xdp-{}", std::process::id()));
+        std::fs::create_dir(&directory).unwrap();
+        std::fs::set_permissions(&directory, Permissions::from_mode(0o777)).unwrap();
+        let program = directory.join("holder");
+        std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+        let capabilities = "+net_admin,+net_raw,+bpf";
+        let mut command = Command::new("prlimit");
+        command
+            .args(["--memlock=8388608", "setpriv", "--reuid=65534", "--regid=65534"])
+            .args(["--clear-groups", "--inh-caps", capabilities, "--ambient-caps", capabilities])
+            .arg(program)
+            .env("XDG_RUNTIME_DIR", &directory);
+        let (mut child, said) = hold_by(command);
+        assert!(said.contains("RLIMIT_MEMLOCK"), "{said}");
+        assert_eq!(lo_sysctls(), ["1", "1"]);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        std::fs::remove_dir_all(&directory).unwrap();
+    });
+}
+
+#[test]
+fn a_forked_child_lets_go_without_harm() {
+    if !privileged("a_forked_child_lets_go_without_harm") {
+        return;
+    }
+    in_namespace(|| {
+        let mut device = open("lo");
+        let local = address("127.0.0.1:8080");
+        device.steer(local, true).unwrap();
+        // SAFETY: the child only drops what it inherited and ends without running anything else.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            drop(device);
+            // SAFETY: ends the child at once.
+            unsafe { libc::_exit(0) };
+        }
+        let mut status = -1;
+        // SAFETY: our own child, and a live integer.
+        assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+        assert_eq!(status, 0);
+        assert_eq!(lo_sysctls(), ["1", "1"]);
+        let client = connecting(local);
+        answer_syn(&mut device, local);
+        client.join().unwrap().unwrap();
     });
 }
