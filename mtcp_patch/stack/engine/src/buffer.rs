@@ -91,6 +91,11 @@ impl Ring {
         self.block.as_ref().map_or(0, |b| b.len())
     }
 
+    /// Bytes from the head on that can be written whatever the memory limit says.
+    pub(crate) fn granted(&self) -> usize {
+        self.capacity().max(GUARANTEED_BUFFER_BYTES)
+    }
+
     /// Makes room for `bytes` from the head on. False: the memory limit forbids it.
     fn reserve(&mut self, memory: &mut Memory, bytes: usize) -> bool {
         let old_capacity = self.capacity();
@@ -157,7 +162,7 @@ impl Ring {
         let mut data = data;
         if !self.write_at(memory, self.len(), data) {
             // The block cannot grow; what it still has is ours, and an empty ring gets a little.
-            let free = self.capacity().max(GUARANTEED_BUFFER_BYTES).saturating_sub(self.len());
+            let free = self.granted().saturating_sub(self.len());
             data = data.get(..free).unwrap_or(data);
             if !self.write_at(memory, self.len(), data) {
                 return 0;

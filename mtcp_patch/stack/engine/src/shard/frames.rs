@@ -182,7 +182,7 @@ impl Shard {
     }
 
     /// RFC 5927, RFC 1191, RFC 1122 4.2.3.9: an ICMP error about one of our segments.
-    fn handle_icmp(&mut self, now: Instant, error: &IcmpError) {
+    pub(super) fn handle_icmp(&mut self, now: Instant, error: &IcmpError) {
         let found = self.flows.get(error.local, error.remote);
         let Some(Slot::Conn(tcb)) = found.and_then(|index| self.conns.at(index)) else { return };
         // RFC 5927 4.1: it must speak of something that is in flight.

@@ -17,6 +17,8 @@ mod check;
 mod env;
 mod frames;
 mod info;
+#[cfg(test)]
+mod tests;
 mod transmit;
 
 use alloc::boxed::Box;
@@ -272,6 +274,9 @@ impl Shard {
         tcb.rx.release(&mut env.memory);
         tcb.tx.release(&mut env.memory);
         let wait = TimeWait::new(tcb);
+        if tcb.ack_due {
+            wait.acknowledge_now(env);
+        }
         env.wheel.schedule(id.index, until.unwrap_or(now + 2 * env.config.msl_us));
         if let Some(slot) = self.conns.get_mut(id.index, id.generation) {
             *slot = Slot::TimeWait(Box::new(wait));

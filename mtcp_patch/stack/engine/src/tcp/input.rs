@@ -54,7 +54,6 @@ fn in_syn_sent(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>) {
         // Simultaneous open (RFC 9293 figure 8): SEG.SYN is acknowledged together with ours.
         tcb.change(Cause::RcvSyn);
         tcb.retries = 0;
-        timer::stop(tcb, Timer::Retransmit);
         env.enqueue(tcb, list::CONTROL);
     }
 }
@@ -249,18 +248,24 @@ fn text_arrives(tcb: &mut Tcb, env: &mut Env, now: Instant, seq: Seq, payload: &
     }
 }
 
-/// Puts `data` at `offset` from RCV.NXT. False: there was no memory for it.
+/// Puts `data` at `offset` from RCV.NXT. False: there was no memory for any of it.
 fn store(tcb: &mut Tcb, env: &mut Env, now: Instant, offset: u32, data: &[u8]) -> bool {
-    let len = data.len() as u32;
-    if offset > 0 && !tcb.ranges.has_room(offset, offset + len) {
+    let mut data = data;
+    if offset > 0 && !tcb.ranges.has_room(offset, offset + data.len() as u32) {
         env.stats.refuse(Refusal::ReassemblyLimit);
         return false;
     }
     let at = tcb.rx.len() + offset as usize;
     if !tcb.rx.write_at(&mut env.memory, at, data) {
         env.stats.refuse(Refusal::MemoryLimit);
-        return false;
+        // A segment larger than what is guaranteed must still make some progress.
+        data = data.get(..tcb.rx.granted().saturating_sub(at)).unwrap_or(data);
+        if offset > 0 || data.is_empty() || !tcb.rx.write_at(&mut env.memory, at, data) {
+            return false;
+        }
+        ack_now(tcb, env);
     }
+    let len = data.len() as u32;
     tcb.rcv_mss = tcb.rcv_mss.max(len.min(u32::from(tcb.adv_mss)));
     if offset > 0 {
         // RFC 5681 4.2: a duplicate acknowledgment at once.

@@ -97,6 +97,11 @@ impl TimeWait {
             return;
         }
         self.last_ack = Some(now);
+        self.acknowledge_now(env);
+    }
+
+    /// Queues the acknowledgment of everything.
+    pub(crate) fn acknowledge_now(&self, env: &mut Env) {
         let header = Header {
             link: self.link,
             src: self.local,

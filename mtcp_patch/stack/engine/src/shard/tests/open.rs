@@ -1,0 +1,271 @@
+use super::*;
+use crate::event::ready;
+use crate::stats::Refusal;
+
+#[test]
+fn passive_open() {
+    let mut b = Bench::new();
+    b.peer(S, 0, 0, b"");
+    let sent = b.sent();
+    assert_eq!(sent.len(), 1);
+    assert_eq!(sent[0].brief(), (SA, 0, 1, 0));
+    assert_eq!(sent[0].options.mss, Some(1460));
+    // The peer offered no window scale, so neither do we (RFC 7323 2.2).
+    assert_eq!(sent[0].options.wscale, None);
+    assert_eq!(b.shard.accept(b.listener), Err(Error::WouldBlock));
+    assert_eq!(b.events(), []);
+    b.peer(A, 1, 1, b"");
+    assert_eq!(b.events(), [Event::Listener(b.listener)]);
+    let id = b.shard.accept(b.listener).unwrap();
+    let info = b.shard.info(id).unwrap();
+    assert_eq!((info.state, info.local, info.remote), (State::Established, b.ours, b.theirs));
+    assert_eq!(b.shard.readiness(id), ready::OUT);
+    assert_eq!(b.brief(), []);
+}
+
+#[test]
+fn window_scale_is_agreed_when_both_offer_it() {
+    let mut b = Bench::new();
+    b.peer_options.wscale = Some(3);
+    b.peer_wnd = 100;
+    b.peer(S, 0, 0, b"");
+    assert_eq!(b.sent()[0].options.wscale, Some(7));
+    b.peer(A, 1, 1, b"");
+    let id = b.shard.accept(b.listener).unwrap();
+    b.send(id, &[0; 5000]).unwrap();
+    // 100 << 3 bytes are allowed.
+    assert_eq!(b.brief(), [(A, 1, 1, 800)]);
+}
+
+#[test]
+fn active_open() {
+    let mut b = Bench::new();
+    let id = b.connect();
+    assert_eq!(b.shard.readiness(id), 0);
+    assert_eq!(b.send(id, b"x"), Err(Error::WouldBlock));
+    let sent = b.sent();
+    assert_eq!(sent[0].brief(), (S, 0, 0, 0));
+    assert_eq!((sent[0].options.mss, sent[0].options.wscale), (Some(1460), Some(7)));
+    b.peer(SA, 0, 1, b"");
+    assert_eq!(b.events(), [Event::Conn(id)]);
+    assert_eq!(b.shard.readiness(id), ready::OUT);
+    assert_eq!(b.brief(), [(A, 1, 1, 0)]);
+}
+
+/// RFC 9293 figure 8.
+#[test]
+fn simultaneous_open() {
+    let mut b = Bench::new();
+    let id = b.connect();
+    b.sent();
+    b.peer(S, 0, 0, b"");
+    assert_eq!(b.state(id), State::SynReceived);
+    assert_eq!(b.brief(), [(SA, 0, 1, 0)]);
+    b.peer(SA, 0, 1, b"");
+    assert_eq!(b.state(id), State::Established);
+    assert_eq!(b.events(), [Event::Conn(id)]);
+    b.send(id, b"hello").unwrap();
+    assert_eq!(b.brief(), [(PA, 1, 1, 5)]);
+}
+
+#[test]
+fn close_during_a_simultaneous_open_sends_the_fin_afterwards() {
+    let mut b = Bench::new();
+    let id = b.connect();
+    b.sent();
+    b.peer(S, 0, 0, b"");
+    b.sent();
+    b.shard.close(b.now, id);
+    assert_eq!(b.state(id), State::SynReceived);
+    b.peer(SA, 0, 1, b"");
+    assert_eq!(b.brief(), [(FA, 1, 1, 0)]);
+    assert_eq!(b.state(id), State::FinWait1);
+}
+
+#[test]
+fn a_reset_refuses_the_connection_once() {
+    let mut b = Bench::new();
+    let id = b.connect();
+    b.sent();
+    b.peer(RA, 0, 1, b"");
+    let bits = b.shard.readiness(id);
+    assert_eq!(bits, ready::IN | ready::OUT | ready::ERR | ready::HUP | ready::RDHUP);
+    assert_eq!(b.shard.take_error(id), Some(Error::ConnectionRefused));
+    assert_eq!(b.shard.take_error(id), None);
+    assert_eq!(b.recv(id), Ok(std::vec![]));
+    assert_eq!(b.send(id, b"x"), Err(Error::BrokenPipe));
+    b.shard.close(b.now, id);
+    assert!(b.events().contains(&Event::Freed(id)));
+    assert_eq!(b.shard.connections().count(), 0);
+}
+
+#[test]
+fn a_reset_that_acknowledges_nothing_of_ours_is_ignored() {
+    let mut b = Bench::new();
+    let id = b.connect();
+    b.sent();
+    b.peer(R, 0, 0, b"");
+    b.peer(RA, 0, 0, b"");
+    b.peer(RA, 0, 2, b"");
+    assert_eq!((b.state(id), b.brief()), (State::SynSent, std::vec![]));
+    // A wrong ACK is answered with a reset (RFC 9293 3.10.7.3).
+    b.peer(A, 0, 77, b"");
+    let sent = b.sent();
+    assert_eq!((sent[0].flags, sent[0].seq), (R, 77));
+    assert_eq!(b.state(id), State::SynSent);
+}
+
+#[test]
+fn nobody_answers_and_connect_times_out() {
+    let mut b = Bench::new();
+    let id = b.connect();
+    let mut gaps = std::vec![];
+    b.sent();
+    loop {
+        let (us, sent) = b.next_sent(1_000_000_000);
+        if sent.is_empty() {
+            break;
+        }
+        assert_eq!(sent[0].brief(), (S, 0, 0, 0));
+        gaps.push((us + 500_000) / 1_000_000);
+    }
+    assert_eq!(gaps, [1, 2, 4, 8, 16, 32]);
+    assert_eq!(b.shard.take_error(id), Some(Error::TimedOut));
+}
+
+#[test]
+fn the_syn_ack_is_repeated_and_forgotten() {
+    let mut b = Bench::new();
+    b.peer(S, 0, 0, b"");
+    b.sent();
+    // A repeated SYN has it again at once.
+    b.peer(S, 0, 0, b"");
+    assert_eq!(b.brief(), [(SA, 0, 1, 0)]);
+    let mut count = 0;
+    while !b.next_sent(1_000_000_000).1.is_empty() {
+        count += 1;
+    }
+    assert_eq!(count, 5);
+    assert_eq!(b.shard.connections().count(), 0);
+    assert_eq!(b.shard.listeners().next().unwrap().syn_queue, 0);
+}
+
+/// RFC 9293 3.10.7.1.
+#[test]
+fn a_closed_port_answers_with_a_reset() {
+    let mut b = Bench::new();
+    b.ours.set_port(81);
+    b.peer(S, 0, 0, b"");
+    let sent = b.sent();
+    assert_eq!((sent[0].flags, sent[0].seq, sent[0].ack), (RA, 0, 1));
+    b.peer(PA, 5, 50, b"abc");
+    let sent = b.sent();
+    assert_eq!((sent[0].flags, sent[0].seq), (R, 50));
+    b.peer(FPA, 5, 50, b"abc");
+    assert_eq!(b.sent().len(), 1);
+    b.peer(R, 5, 0, b"");
+    b.peer(RA, 5, 5, b"");
+    assert_eq!(b.brief(), []);
+    assert_eq!(b.shard.stats().refused(Refusal::NoConnection), 5);
+    // A listener answers a stray ACK in the same way and ignores a SYN with FIN.
+    b.ours.set_port(80);
+    b.peer(A, 5, 60, b"");
+    assert_eq!(b.sent()[0].flags, R);
+    b.peer(Flags(3), 0, 0, b"");
+    assert_eq!(b.brief(), []);
+}
+
+#[test]
+fn a_bad_ack_in_syn_received_is_reset_and_the_connection_stays() {
+    let mut b = Bench::new();
+    b.peer(S, 0, 0, b"");
+    b.sent();
+    b.peer(A, 1, 7, b"");
+    let sent = b.sent();
+    assert_eq!((sent[0].flags, sent[0].seq), (R, 7));
+    b.peer(A, 1, 1, b"");
+    assert!(b.shard.accept(b.listener).is_ok());
+}
+
+#[test]
+fn data_may_come_with_the_last_ack_of_the_handshake() {
+    let mut b = Bench::new();
+    b.peer(S, 0, 0, b"");
+    b.sent();
+    b.peer(FPA, 1, 1, b"request");
+    let id = b.shard.accept(b.listener).unwrap();
+    assert_eq!(b.recv(id).unwrap(), b"request");
+    assert_eq!(b.recv(id).unwrap(), b"");
+    assert_eq!(b.brief(), [(A, 1, 9, 0)]);
+    assert_eq!(b.state(id), State::CloseWait);
+}
+
+/// RFC 6528: unpredictable from one connection to another, increasing for the same one.
+#[test]
+fn initial_sequence_numbers() {
+    let mut b = Bench::new();
+    let mut seen = std::vec![];
+    for port in 4000..4008 {
+        b.theirs.set_port(port);
+        b.peer(S, 0, 0, b"");
+        b.sent();
+        seen.push(b.iss);
+    }
+    seen.sort_unstable();
+    assert!(seen.windows(2).all(|w| w[1] - w[0] > 1000), "{seen:?}");
+    let first = b.iss;
+    b.peer(R, 1, 0, b"");
+    b.now = b.now + 1_000_000;
+    b.peer(S, 0, 0, b"");
+    b.sent();
+    assert_eq!(b.iss.wrapping_sub(first), 250_000);
+}
+
+#[test]
+fn addresses_are_checked() {
+    let mut b = Bench::new();
+    let good = ConnectOptions {
+        local: "10.0.0.2:5000".parse().unwrap(),
+        remote: "10.0.0.1:80".parse().unwrap(),
+        path: Path { device: DEVICE, caps: caps(), link: Link::default() },
+        options: ConnOptions::default(),
+    };
+    for (local, remote) in [
+        ("10.0.0.2:0", "10.0.0.1:80"),
+        ("0.0.0.0:5000", "10.0.0.1:80"),
+        ("10.0.0.2:5000", "10.0.0.1:0"),
+        ("10.0.0.2:5000", "[::1]:80"),
+    ] {
+        let local = local.parse().unwrap();
+        let remote = remote.parse().unwrap();
+        let bad = ConnectOptions { local, remote, ..good };
+        assert_eq!(b.shard.connect(b.now, bad), Err(Error::Invalid));
+    }
+    b.shard.connect(b.now, good).unwrap();
+    assert_eq!(b.shard.connect(b.now, good), Err(Error::AddrInUse));
+}
+
+#[test]
+fn listeners_are_found_by_address_then_wildcard_then_dual_stack() {
+    let mut b = Bench::new();
+    let listen = |b: &mut Bench, local: &str, v6only| {
+        let local = local.parse().unwrap();
+        let inherit = ConnOptions::default();
+        b.shard.listen(ListenOptions { local, v6only, backlog: 1, inherit })
+    };
+    assert_eq!(listen(&mut b, "10.0.0.2:80", false), Err(Error::AddrInUse));
+    assert_eq!(listen(&mut b, "10.0.0.2:0", false), Err(Error::Invalid));
+    let dual = listen(&mut b, "[::]:80", false).unwrap();
+    let find = |b: &Bench, dst: &str| b.shard.find_listener(dst.parse().unwrap());
+    assert_eq!(find(&b, "10.0.0.2:80"), Some(b.listener));
+    assert_eq!(find(&b, "10.0.0.3:80"), Some(dual));
+    assert_eq!(find(&b, "[fd00::1]:80"), Some(dual));
+    let any = listen(&mut b, "0.0.0.0:80", false).unwrap();
+    assert_eq!(find(&b, "10.0.0.3:80"), Some(any));
+    let only = listen(&mut b, "[::]:90", true).unwrap();
+    assert_eq!(find(&b, "10.0.0.3:90"), None);
+    assert_eq!(find(&b, "[fd00::1]:90"), Some(only));
+    b.shard.close_listener(b.now, any);
+    assert_eq!(find(&b, "10.0.0.3:80"), Some(dual));
+    assert_eq!(b.shard.accept(any), Err(Error::BadId));
+}
