@@ -35,9 +35,9 @@ impl Sum {
     pub fn folded(self) -> u16 {
         let mut sum = (self.0 >> 32) + (self.0 & 0xffff_ffff);
         sum = (sum >> 32) + (sum & 0xffff_ffff);
-        let mut sum = (sum >> 16) as u32 + (sum as u32 & 0xffff);
-        sum = (sum >> 16) + (sum & 0xffff);
-        (((sum >> 16) + (sum & 0xffff)) as u16).to_be()
+        let sum = (sum >> 16) as u32 + (sum as u32 & 0xffff);
+        // At most 0x1fffe by now, so that this carries no more.
+        ((sum >> 16) as u16).wrapping_add(sum as u16).to_be()
     }
 
     /// The checksum to put into the packet.

@@ -135,6 +135,7 @@ impl Header {
 mod tests {
     use super::Header;
     use crate::device::{Caps, Medium, RxChecksum};
+    use crate::wire::testing::naive_checksum;
     use crate::wire::{parse, Drop, Flags, Link, Options, Parsed, Seq};
     use std::net::SocketAddr;
     use std::vec;
@@ -178,6 +179,42 @@ mod tests {
                 assert_eq!(parse(&frame, &caps), Err(Drop::BadTcpChecksum));
             }
         }
+    }
+
+    #[test]
+    fn the_bytes_are_those_of_the_rfcs() {
+        let mut frame = vec![0; 53];
+        header("10.0.0.1:80", "10.0.0.2:4321").emit(&caps(Medium::Ip), [b"", b"x"], &mut frame);
+        // Version 4, ECT(0), length 53, id 99, don't fragment, 64 hops, TCP.
+        let ip = b"\x45\x02\0\x35\0\x63\x40\0\x40\x06\x26\x5c\x0a\0\0\x01\x0a\0\0\x02";
+        let tcp = b"\0\x50\x10\xe1\xfe\xdc\xba\x98\0\0\0\x07\x80\x18\xab\xcd";
+        let rest = b"\0\0\x01\x01\x08\x0a\0\0\0\x01\0\0\0\x02x";
+        assert_eq!(frame[..20], ip[..]);
+        assert_eq!(naive_checksum(&frame[..20]), 0);
+        assert_eq!((&frame[20..36], &frame[38..]), (&tcp[..], &rest[..]));
+        let mut frame = vec![0; 73];
+        header("[fd00::1]:80", "[fd00::2]:4321").emit(&caps(Medium::Ip), [b"x", b""], &mut frame);
+        assert_eq!(frame[..8], *b"\x60\x20\0\0\0\x21\x06\x40");
+        assert_eq!((&frame[40..56], &frame[58..]), (&tcp[..], &rest[..]));
+    }
+
+    #[test]
+    fn without_checksums_the_fields_are_zero() {
+        let header = header("10.0.0.1:80", "10.0.0.2:4321");
+        let mut frame = vec![0xee; header.len(Medium::Ip)];
+        let caps = Caps { tx_checksum: false, ..caps(Medium::Ip) };
+        header.emit(&caps, [b"", b""], &mut frame);
+        assert_eq!((&frame[10..12], &frame[36..38]), (&[0, 0][..], &[0, 0][..]));
+        assert!(parse(&frame, &Caps { rx_checksum: RxChecksum::Trusted, ..caps }).is_ok());
+    }
+
+    #[test]
+    #[cfg_attr(debug_assertions, should_panic(expected = "does not fit"))]
+    fn nor_may_it_be_longer() {
+        let header = header("10.0.0.1:80", "10.0.0.2:4321");
+        let mut frame = vec![0xee; header.len(Medium::Ip) + 1];
+        header.emit(&caps(Medium::Ip), [b"", b""], &mut frame);
+        assert!(frame.iter().all(|byte| *byte == 0));
     }
 
     #[test]

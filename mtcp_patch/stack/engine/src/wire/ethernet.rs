@@ -80,5 +80,6 @@ mod tests {
         assert_eq!(parse(&header([0xff; 6], TYPE_IPV4), &OWN), Err(Drop::LinkBroadcast));
         assert_eq!(parse(&header([0x33; 6], TYPE_IPV6), &OWN), Err(Drop::LinkBroadcast));
         assert!(parse(&header([0; 6], TYPE_IPV4), &[0; 6]).is_ok());
+        assert!(parse(&header([0x33; 6], TYPE_IPV6), &[0; 6]).is_ok());
     }
 }

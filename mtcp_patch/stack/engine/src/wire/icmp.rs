@@ -212,6 +212,8 @@ mod tests {
     fn errors_about_others_and_forgeries_are_refused() {
         let udp = v4(17, &[], b"12345678");
         assert_eq!(verdict(&error(false, 3, 1, 0, &udp)), Err(Drop::IcmpIgnored));
+        let udp = v6(17, b"12345678");
+        assert_eq!(verdict(&error(true, 1, 1, 0, &udp)), Err(Drop::IcmpIgnored));
         let mut second = v4(6, &[], b"12345678");
         second[7] = 1;
         assert_eq!(verdict(&error(false, 3, 1, 0, &second)), Err(Drop::IcmpIgnored));

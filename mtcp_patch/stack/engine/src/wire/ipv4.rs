@@ -149,7 +149,7 @@ pub(crate) fn emit(repr: &Repr, checksum: bool, out: &mut [u8; HEADER_LEN]) {
 #[cfg(test)]
 mod tests {
     use super::parse;
-    use crate::device::RxChecksum::{Trusted, Verify};
+    use crate::device::RxChecksum::{AcceptPartial, Trusted, Verify};
     use crate::wire::testing::{fix_v4, v4};
     use crate::wire::Drop;
     use std::vec::Vec;
@@ -189,6 +189,7 @@ mod tests {
         let mut packet = v4(6, &[], b"payload");
         packet[8] -= 1;
         assert_eq!(verdict(&packet), Err(Drop::BadIpChecksum));
+        assert_eq!(parse(&packet, AcceptPartial).err(), Some(Drop::BadIpChecksum));
         assert!(parse(&packet, Trusted).is_ok());
     }
 

@@ -281,6 +281,13 @@ mod tests {
         }
         let anonymous = Message { src: Ipv6Addr::UNSPECIFIED, ..solicitation() };
         assert_eq!(Message::parse(&frame(&anonymous)), Err(Drop::BadAddress), "it has an option");
+        // Asks everyone, and without the option.
+        let mut bare = frame(&Message { dst: ALL_NODES, ..anonymous });
+        bare[78] = 14;
+        assert_eq!(Message::parse(&with(bare, 0, bare[0])), Err(Drop::BadAddress));
+        let mut endless = good;
+        endless[78] = 14;
+        assert_eq!(Message::parse(&with(endless, 79, 0)), Err(Drop::BadExtension));
         let kind = Kind::Advertisement { solicited: true, over: false };
         let to_all = Message { kind, dst: ALL_NODES, ..solicitation() };
         assert_eq!(Message::parse(&frame(&to_all)), Err(Drop::BadAddress));

@@ -290,7 +290,15 @@ mod tests {
         stamped.emit(&mut out);
         let sack = [block(10), block(20), block(30), None];
         assert_eq!(parse(&out), Ok(Options { sack, ..stamped }));
-        let everything = Options { mss: Some(1), wscale: Some(1), sack_permitted: true, ..stamped };
-        assert!(everything.len() <= MAX_LEN);
+        for bits in 0..16 {
+            let options = Options {
+                mss: (bits & 1 != 0).then_some(1460),
+                wscale: (bits & 2 != 0).then_some(7),
+                sack_permitted: bits & 4 != 0,
+                timestamps: (bits & 8 != 0).then_some((1, 2)),
+                sack: plain.sack,
+            };
+            assert!(options.len() <= MAX_LEN && options.len() % 4 == 0, "{options:?}");
+        }
     }
 }

@@ -118,6 +118,11 @@ mod tests {
         assert_eq!((segment.seq, segment.ack, segment.wnd), (Seq(1), Seq(2), 3));
         assert_eq!(segment.flags, Flags::FIN | Flags::SYN | Flags::PSH | Flags::ACK);
         assert_eq!((segment.payload, segment.len()), (&b"data"[..], 6));
+        let mut urgent = tcp(false, 0x30, &[], b"data");
+        urgent[18..20].copy_from_slice(&[1, 2]);
+        let trusting = Caps { rx_checksum: RxChecksum::Trusted, ..strict() };
+        let packet = v4(6, &[], &urgent);
+        assert_eq!(verdict(&packet, &trusting).map(|segment| segment.urgent), Ok(0x102));
         let packet = v6(6, &tcp(true, 0x10, &[], b""));
         let segment = verdict(&packet, &strict()).unwrap();
         assert_eq!(segment.src, "[fd00::1]:1000".parse().unwrap());
