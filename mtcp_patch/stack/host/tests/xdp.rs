@@ -558,3 +558,65 @@ fn a_forked_child_lets_go_without_harm() {
         client.join().unwrap().unwrap();
     });
 }
+
+/// A segment to ourselves: what leaves on `lo` comes back by the steering program.
+fn to_ourselves(port: u16) -> Vec<u8> {
+    let segment = Tcp {
+        src: address("127.0.0.1:5"),
+        dst: SocketAddr::new("127.0.0.1".parse().unwrap(), port),
+        seq: 1,
+        ack: 0,
+        flags: ACK,
+        window: 1000,
+        options: Vec::new(),
+        payload: Vec::new(),
+    };
+    segment.to_frame()
+}
+
+#[test]
+fn a_batch_larger_than_the_pool_leaves_in_parts() {
+    if !privileged("a_batch_larger_than_the_pool_leaves_in_parts") {
+        return;
+    }
+    in_namespace(|| {
+        let options = XdpOptions { tx_chunks: 64, ..XdpOptions::default() };
+        let mut device = XdpDevice::open("lo", &options).unwrap();
+        device.steer(address("127.0.0.1:8080"), true).unwrap();
+        let frame = to_ourselves(8080);
+        for _ in 0..1000 {
+            assert!(device.transmit(frame.len(), &mut |out| out.copy_from_slice(&frame)));
+        }
+        device.flush();
+        let mut received = 0;
+        while device.receive(100, &mut |f| received += usize::from(f == frame)) != 0 {}
+        assert_eq!(received, 1000);
+        assert!(device.syscalls() < 100, "{} system calls", device.syscalls());
+    });
+}
+
+#[test]
+fn what_an_interface_that_is_down_does_not_take_leaves_when_it_is_up() {
+    if !privileged("what_an_interface_that_is_down_does_not_take_leaves_when_it_is_up") {
+        return;
+    }
+    in_namespace(|| {
+        let mut device = open("lo");
+        device.steer(address("127.0.0.1:8080"), true).unwrap();
+        let frame = to_ourselves(8080);
+        ip("link set lo down");
+        let mut accepted = 0;
+        while device.transmit(frame.len(), &mut |out| out.copy_from_slice(&frame)) {
+            accepted += 1;
+            device.flush();
+        }
+        assert!(accepted > 0 && device.counters().tx_errors > 0);
+        ip("link set lo up");
+        let mut received = 0;
+        while device.receive(100, &mut |_| received += 1) != 0 {}
+        assert_eq!(received, accepted);
+        send(&mut device, &frame);
+        assert_eq!(device.receive(100, &mut |_| ()), 1);
+        assert_eq!(device.counters().tx_lost, 0);
+    });
+}

@@ -124,8 +124,8 @@ impl XdpDevice {
             let step = "enter the socket into the map";
             steering.set_socket(index as u32, queue.fd()).map_err(fail(step))?;
         }
-        if let Some(Err(e)) = opened.queues.first().map(Queue::raise_tx_budget) {
-            notes.push(format!("transmit budget stays at 32 frames a system call: {e}"));
+        if let Some(queue) = opened.queues.first() {
+            tune_transmit(queue, &mut notes);
         }
         let readable = match opened.queues.len() {
             1 => None,
@@ -325,6 +325,16 @@ fn attach(
                 return Err(OpenError::from_step(&interface.name, "attach the XDP program", error))
             }
         }
+    }
+}
+
+/// What makes one system call carry a whole batch; none of it is indispensable.
+fn tune_transmit(queue: &Queue, notes: &mut Vec<String>) {
+    if let Err(e) = queue.raise_tx_budget() {
+        notes.push(format!("transmit budget stays at 32 frames a system call: {e}"));
+    }
+    if let Err(e) = queue.raise_send_buffer() {
+        notes.push(format!("send buffer stays at the system's default: {e}"));
     }
 }
 

@@ -59,16 +59,26 @@ pub struct Queue {
     scratch: Vec<u8>,
     /// The flags it was bound with.
     flags: u16,
+    /// Whether the last `flush` left descriptors behind.
+    unsent: bool,
     /// Last, so that the rings are unmapped before the socket closes.
     fd: OwnedFd,
 }
 
 fn set_option<T>(fd: RawFd, name: libc::c_int, value: &T) -> io::Result<()> {
+    set_socket_option(fd, libc::SOL_XDP, name, value)
+}
+
+fn set_socket_option<T>(
+    fd: RawFd,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: &T,
+) -> io::Result<()> {
     let bytes = size_of::<T>() as libc::socklen_t;
     // SAFETY: `value` is a live plain-data block of the size passed.
-    let result = unsafe {
-        libc::setsockopt(fd, libc::SOL_XDP, name, std::ptr::from_ref(value).cast(), bytes)
-    };
+    let result =
+        unsafe { libc::setsockopt(fd, level, name, std::ptr::from_ref(value).cast(), bytes) };
     if result == 0 {
         Ok(())
     } else {
@@ -166,7 +176,8 @@ impl Queue {
             Some(Transmit { ring, pool: TxPool::new(tx_chunks), stalled_flushes: 0 })
         };
         let scratch = Vec::with_capacity(MAX_FRAME_BYTES);
-        let mut queue = Self { umem, fill, completion, rx, tx, scratch, flags: 0, fd: owned };
+        let mut queue =
+            Self { umem, fill, completion, rx, tx, scratch, flags: 0, unsent: false, fd: owned };
         for chunk in 0..rx_chunks {
             queue.fill.push(u64::from(chunk) * CHUNK_BYTES as u64);
         }
@@ -177,6 +188,16 @@ impl Queue {
     /// Lets one `sendto` take as many descriptors as the ring holds (the kernel's default is 32).
     pub fn raise_tx_budget(&self) -> io::Result<()> {
         set_option(self.fd.as_raw_fd(), XDP_MAX_TX_SKB_BUDGET, &self.umem.tx_chunks())
+    }
+
+    /// Lets as much be under way in the kernel as there are transmit chunks. With the default send
+    /// buffer (208 KiB) `sendto` gives up as soon as the receiver's soft interrupt lags behind.
+    pub fn raise_send_buffer(&self) -> io::Result<()> {
+        // A buffer of the kernel's takes up to twice the page that it carries, and Linux doubles
+        // what it is told.
+        let bytes = self.umem.tx_chunks() as usize * CHUNK_BYTES;
+        let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX / 2);
+        set_socket_option(self.fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &bytes)
     }
 
     /// Ties the socket to a queue of an interface.
@@ -225,6 +246,9 @@ impl Queue {
         counters: &mut Counters,
         sink: &mut dyn FnMut(&[u8]),
     ) -> usize {
+        if self.unsent {
+            self.flush(counters);
+        }
         let mut frames = 0;
         if self.rx.available() == 0 {
             return 0;
@@ -351,6 +375,10 @@ impl Queue {
         count
     }
 
+    fn take(&mut self, chunks: u32) -> Option<u32> {
+        self.tx.as_mut().and_then(|tx| tx.pool.take(chunks))
+    }
+
     /// Writes one frame of `len` bytes in place and queues it; see `Device::transmit`.
     pub fn transmit(
         &mut self,
@@ -362,9 +390,14 @@ impl Queue {
             return false;
         }
         let chunks = len.div_ceil(CHUNK_BYTES) as u32;
-        let mut first = self.tx.as_mut().and_then(|tx| tx.pool.take(chunks));
+        let mut first = self.take(chunks);
         if first.is_none() && self.reclaim(counters) != 0 {
-            first = self.tx.as_mut().and_then(|tx| tx.pool.take(chunks));
+            first = self.take(chunks);
+        }
+        if first.is_none() {
+            // More than the pool holds in one batch: a part of it leaves now.
+            self.flush(counters);
+            first = self.take(chunks);
         }
         let (Some(first), Some(tx)) = (first, &mut self.tx) else { return false };
         let Some(frame) = self.umem.tx_slice(first, len) else { return false };
@@ -383,9 +416,10 @@ impl Queue {
         true
     }
 
-    /// Sends what was queued; returns whether the kernel took all of it.
-    pub fn flush(&mut self, counters: &mut Counters) -> bool {
-        let Some(tx) = &mut self.tx else { return true };
+    /// Sends what was queued. What the kernel does not take (the interface is down, the driver's
+    /// queue is full) is tried again by the next `flush` or `receive`.
+    pub fn flush(&mut self, counters: &mut Counters) {
+        let Some(tx) = &mut self.tx else { return };
         tx.ring.publish();
         let mut waiting = tx.ring.waiting();
         let mut kicks = 0;
@@ -406,7 +440,7 @@ impl Queue {
         }
         self.reclaim(counters);
         self.write_off_lost(counters);
-        waiting == 0
+        self.unsent = waiting != 0;
     }
 
     /// One `sendto`; true when trying again at once cannot help.
