@@ -144,7 +144,7 @@ def test_every_module_says_what_it_is() -> None:
     def explained(path: str, source: str) -> bool:
         if path.endswith(".rs"):
             # Tests beside a module belong to it.
-            return source.startswith("//!") or path.endswith("/tests.rs")
+            return source.startswith("//!") or re.search(r"/src/.*/?tests(/|\.rs)", path) is not None
         return not source.strip() or ast.get_docstring(ast.parse(source)) is not None
 
     silent = [path for path, source in sources().items() if not path.endswith(".pyi") and not explained(path, source)]
