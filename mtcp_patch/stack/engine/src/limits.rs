@@ -48,6 +48,14 @@ pub const GUARANTEED_BUFFER_BYTES: usize = 4 * 1024;
 /// (RFC 9293 3.7.1 lets the default be 536; smaller ones exist, tiny ones are attacks.)
 pub const MIN_SEND_MSS: u32 = 48;
 
+/// The smallest receive buffer that an application can choose, in bytes (Linux: `SOCK_MIN_RCVBUF`).
+pub const MIN_RECV_BUFFER_BYTES: u32 = 2304;
+
+/// TIME-WAIT where bytes never leave the process, in microseconds: a queue in memory neither delays
+/// nor repeats a segment, so the maximum segment lifetime is that of one batch. The port is free
+/// again at once, as Linux allows on its loopback (`tcp_tw_reuse` = 2).
+pub const LOCAL_TIME_WAIT_US: u64 = 1_000;
+
 /// What a shard may use, and its timing. Sizes in bytes, times in microseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {

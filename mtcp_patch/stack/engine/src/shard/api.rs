@@ -3,10 +3,10 @@
 
 use core::net::SocketAddr;
 
-use super::frames::max_segment;
 use super::{Shard, Slot};
 use crate::device::{Caps, DeviceId};
 use crate::event::{ready, ConnId, Error, ListenerId};
+use crate::limits::MIN_RECV_BUFFER_BYTES;
 use crate::listen::{candidates, ListenOptions, Listener, ListenerInfo};
 use crate::tcp::options::Offer;
 use crate::tcp::state::{Cause, State};
@@ -150,7 +150,7 @@ impl Shard {
             link: path.link,
             options,
             iss: self.env.secrets.isn(now, &local, &remote),
-            adv_mss: Offer::mss(path.caps.mtu, &local).min(max_segment(&options)),
+            adv_mss: Offer::mss(path.caps.mtu, &local).min(options.max_segment()),
         };
         let (tcb, env) = self.insert(now, origin).ok_or(Error::NoBuffers)?;
         tcb.known = true;
@@ -315,7 +315,7 @@ impl Shard {
         let before = core::mem::replace(&mut tcb.options, options);
         if let Some(bytes) = options.recv_buffer_bytes {
             let max = u32::try_from(env.config.recv_buffer_bytes).unwrap_or(u32::MAX);
-            tcb.rcv_limit = bytes.clamp(1, max);
+            tcb.rcv_limit = bytes.max(MIN_RECV_BUFFER_BYTES).min(max);
         }
         if before.keepalive != options.keepalive {
             tcb.keepalive_probes = 0;

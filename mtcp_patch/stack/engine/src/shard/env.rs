@@ -9,10 +9,11 @@ use core::net::{IpAddr, SocketAddr};
 use siphasher::sip::SipHasher13;
 
 use crate::buffer::Memory;
-use crate::device::{Caps, Device, DeviceId};
+use crate::device::{Caps, Device, DeviceId, RxChecksum};
 use crate::event::{ConnId, Events};
 use crate::limits::{
-    Config, MAX_CHALLENGE_ACKS_PER_SECOND, MAX_PENDING_REPLIES, OUT_OF_WINDOW_ACK_INTERVAL_US,
+    Config, LOCAL_TIME_WAIT_US, MAX_CHALLENGE_ACKS_PER_SECOND, MAX_PENDING_REPLIES,
+    OUT_OF_WINDOW_ACK_INTERVAL_US,
 };
 use crate::stats::{Refusal, Stats};
 use crate::tcp::output::HOP_LIMIT;
@@ -117,6 +118,17 @@ impl Env {
     /// The device's MTU in bytes; zero for an unknown device.
     pub(crate) fn mtu(&self, id: DeviceId) -> usize {
         self.ports.get(usize::from(id.0)).and_then(Option::as_ref).map_or(0, |p| p.caps.mtu)
+    }
+
+    /// How long TIME-WAIT lasts for connections of this device, in microseconds.
+    pub(crate) fn time_wait_us(&mut self, id: DeviceId) -> u64 {
+        let local = |port: &mut Port| port.caps.rx_checksum == RxChecksum::Trusted;
+        if self.port(id).is_some_and(local) {
+            LOCAL_TIME_WAIT_US
+        } else {
+            // RFC 9293 3.4.2.
+            2 * self.config.msl_us
+        }
     }
 
     pub(crate) fn next_ip_id(&mut self) -> u16 {

@@ -125,7 +125,7 @@ impl Shard {
             link: Link { src: seg.link.dst, dst: seg.link.src },
             options,
             iss,
-            adv_mss: Offer::mss(self.env.mtu(device), &seg.dst).min(max_segment(&options)),
+            adv_mss: Offer::mss(self.env.mtu(device), &seg.dst).min(options.max_segment()),
         };
         if let Some((tcb, env)) = self.insert(now, origin) {
             input::take_syn(tcb, env, now, seg);
@@ -156,7 +156,8 @@ impl Shard {
         match verdict {
             Verdict::Stay => {}
             Verdict::Restart => {
-                self.env.wheel.schedule(id.index, now + 2 * self.env.config.msl_us);
+                let until = now + self.env.time_wait_us(device);
+                self.env.wheel.schedule(id.index, until);
             }
             Verdict::Gone => self.free(id),
             Verdict::Reopen if self.find_listener(seg.dst).is_none() => {}
@@ -217,11 +218,6 @@ impl Shard {
         }
         self.settle(id, now);
     }
-}
-
-/// The application's limit for the payload of a segment.
-pub(super) fn max_segment(options: &crate::tcp::tcb::ConnOptions) -> u16 {
-    options.maxseg.unwrap_or(u16::MAX).max(MIN_SEND_MSS as u16)
 }
 
 /// Whether a SYN opens a new incarnation of a connection in TIME-WAIT.

@@ -127,14 +127,17 @@ impl Shard {
         loop {
             let event = self.env.events.pop()?;
             let pending = match event {
-                Event::Conn(id) => self.tcb_mut(id).map(|tcb| &mut tcb.event_pending),
+                Event::Conn(id) => self
+                    .tcb_mut(id)
+                    .filter(|tcb| tcb.owner == Owner::Application)
+                    .map(|tcb| &mut tcb.event_pending),
                 Event::Listener(id) => self
                     .listeners
                     .get_mut(id.index, id.generation)
                     .map(|listener| &mut listener.event_pending),
                 Event::Freed(_) => return Some(event),
             };
-            // An object that is gone has no more events.
+            // An object that is gone, or that nobody holds, has no more events.
             if let Some(pending) = pending {
                 *pending = false;
                 return Some(event);
@@ -277,7 +280,7 @@ impl Shard {
         if tcb.ack_due {
             wait.acknowledge_now(env);
         }
-        env.wheel.schedule(id.index, until.unwrap_or(now + 2 * env.config.msl_us));
+        env.wheel.schedule(id.index, until.unwrap_or(now));
         if let Some(slot) = self.conns.get_mut(id.index, id.generation) {
             *slot = Slot::TimeWait(Box::new(wait));
         }

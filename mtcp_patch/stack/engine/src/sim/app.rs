@@ -11,7 +11,7 @@ use crate::device::Caps;
 use crate::event::{ready, ConnId, Error, Event, ListenerId};
 use crate::listen::ListenOptions;
 use crate::shard::{ConnectOptions, Path, Shard};
-use crate::tcp::tcb::ConnOptions;
+use crate::tcp::tcb::{ConnOptions, Keepalive};
 use crate::time::Instant;
 use crate::wire::Link;
 
@@ -62,6 +62,15 @@ impl Intent {
         let abort_after = abort.then(|| random.below(bytes + 1));
         let read_pause_us = if random.one_in(3) { 1 + random.below(100_000) } else { 0 };
         Self { bytes, abort_after, close_first, read_pause_us, nodelay: random.one_in(2) }
+    }
+}
+
+impl Intent {
+    /// With keepalive: a lost reset would leave the other end waiting for ever.
+    fn options(&self) -> ConnOptions {
+        let keepalive =
+            Keepalive { on: true, idle_us: 30_000_000, interval_us: 5_000_000, count: 9 };
+        ConnOptions { nodelay: self.nodelay, keepalive, ..ConnOptions::default() }
     }
 }
 
@@ -149,8 +158,7 @@ impl Application {
             let Some(endpoint) = self.endpoint(number, 0) else { continue };
             let mut local = client;
             local.set_port(endpoint.port);
-            let options =
-                ConnOptions { nodelay: endpoint.intent.nodelay, ..ConnOptions::default() };
+            let options = endpoint.intent.options();
             let path = Path { device: DEVICE, caps, link: Link::default() };
             let id = shard
                 .connect(now, ConnectOptions { local, remote: server, path, options })
@@ -203,8 +211,7 @@ impl Application {
             let Some(endpoint) = self.endpoint(usize::from(number), 1) else {
                 return Err(format!("accepted a stranger: {}", info.remote));
             };
-            let nodelay = endpoint.intent.nodelay;
-            shard.set_options(now, conn, ConnOptions { nodelay, ..ConnOptions::default() });
+            shard.set_options(now, conn, endpoint.intent.options());
             self.open.insert(conn, endpoint);
             self.touch(shard, now, conn)?;
         }

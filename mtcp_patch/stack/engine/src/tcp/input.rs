@@ -67,7 +67,7 @@ pub(crate) fn take_syn(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment
     tcb.last_received = now;
     let mtu = env.mtu(tcb.device);
     let agreed = Agreed::from_syn(&seg.options, mtu, &tcb.local);
-    tcb.mss = agreed.mss.min(tcb.options.maxseg.map_or(u32::MAX, |m| u32::from(m).max(1)));
+    tcb.mss = agreed.mss.min(u32::from(tcb.options.max_segment()));
     tcb.wscale_ok = agreed.wscale.is_some();
     tcb.snd_wscale = agreed.wscale.unwrap_or(0);
     // RFC 7323 2.2: the window of a SYN is never scaled.

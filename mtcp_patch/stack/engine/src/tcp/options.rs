@@ -28,7 +28,8 @@ pub(crate) struct Offer {
 impl Offer {
     /// RFC 9293 3.7.1: the MSS is the MTU less the fixed headers (MUST-67).
     pub(crate) fn mss(mtu: usize, local: &SocketAddr) -> u16 {
-        let mtu = u32::try_from(mtu).unwrap_or(u32::MAX);
+        // No IP packet is larger than 65,535 bytes, though Linux says 65,536 of `lo`.
+        let mtu = u32::try_from(mtu).unwrap_or(u32::MAX).min(65_535);
         let mss = mtu.saturating_sub(header_bytes(local)).clamp(MIN_SEND_MSS, 65_535);
         mss as u16
     }
@@ -78,7 +79,7 @@ mod tests {
         let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
         let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, 1));
         assert_eq!((Offer::mss(1500, &v4), Offer::mss(1500, &v6)), (1460, 1440));
-        assert_eq!((Offer::mss(65_535, &v4), Offer::mss(0, &v6)), (65_495, 48));
+        assert_eq!((Offer::mss(65_536, &v4), Offer::mss(0, &v6)), (65_495, 48));
         let none = Options::default();
         assert_eq!(Agreed::from_syn(&none, 1500, &v4).mss, 536);
         assert_eq!(Agreed::from_syn(&none, 1500, &v6).mss, 1220);

@@ -9,7 +9,7 @@ use core::net::SocketAddr;
 
 use crate::device::DeviceId;
 use crate::event::{ready, ConnId, Error, Event, ListenerId};
-use crate::limits::Config;
+use crate::limits::{Config, MIN_RECV_BUFFER_BYTES, MIN_SEND_MSS};
 use crate::shard::Env;
 use crate::time::Instant;
 use crate::wire::{Link, Seq};
@@ -56,6 +56,13 @@ pub struct ConnOptions {
     pub recv_buffer_bytes: Option<u32>,
     /// Send buffer in bytes instead of automatic sizing (`SO_SNDBUF`).
     pub send_buffer_bytes: Option<u32>,
+}
+
+impl ConnOptions {
+    /// The application's limit for the payload of a segment, in bytes.
+    pub(crate) fn max_segment(&self) -> u16 {
+        self.maxseg.unwrap_or(u16::MAX).max(MIN_SEND_MSS as u16)
+    }
 }
 
 /// Who answers for a connection.
@@ -196,7 +203,7 @@ impl Tcb {
     pub(crate) fn new(origin: Origin, config: &Config, now: Instant) -> Self {
         let recv_max = config.recv_buffer_bytes;
         let recv_bytes = match origin.options.recv_buffer_bytes {
-            Some(bytes) => (bytes as usize).min(recv_max),
+            Some(bytes) => (bytes.max(MIN_RECV_BUFFER_BYTES) as usize).min(recv_max),
             // Two full segments at least, or large segments could never follow one another.
             None => config.recv_buffer_initial_bytes.max(2 * origin.adv_mss as usize).min(recv_max),
         };

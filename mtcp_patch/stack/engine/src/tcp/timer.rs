@@ -249,7 +249,8 @@ pub(crate) fn enter_time_wait(tcb: &mut Tcb, env: &mut Env, now: Instant) {
         stop(tcb, timer);
     }
     tcb.tx.release(&mut env.memory);
-    start(tcb, env, Timer::Linger, now + 2 * env.config.msl_us);
+    let until = now + env.time_wait_us(tcb.device);
+    start(tcb, env, Timer::Linger, until);
 }
 
 /// An application that is gone does not wait for ever for the peer's FIN.

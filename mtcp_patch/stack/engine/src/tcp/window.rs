@@ -51,9 +51,10 @@ pub(crate) fn advertise(tcb: &mut Tcb) -> u16 {
     let window = offer(tcb);
     let scale = if tcb.wscale_ok { tcb.rcv_wscale } else { 0 };
     let unit = (1u32 << scale) - 1;
-    // RFC 7323 2.4: a window that is not a multiple of the unit is rounded up as long as there is
-    // room, so that the edge does not move left; with a full buffer it is rounded down.
-    let rounded = if free(tcb) > unit { window.saturating_add(unit) } else { window };
+    // RFC 7323 2.4: a window that is not a multiple of the unit is rounded up, so that the edge
+    // does not move left; but down where it would pass the end of the buffer by more than that.
+    let up = window.saturating_add(unit) & !unit;
+    let rounded = if up <= free(tcb).saturating_add(unit) { up } else { window };
     let field = (rounded >> scale).min(65_535) as u16;
     tcb.rcv_adv = tcb.rcv_adv.max(tcb.rcv_nxt + (u32::from(field) << scale));
     field
@@ -103,4 +104,113 @@ pub(crate) fn update_send(tcb: &mut Tcb, seg: &Segment<'_>) -> bool {
     tcb.snd_wl1 = seg.seq;
     tcb.snd_wl2 = seg.ack;
     changed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::DeviceId;
+    use crate::event::ConnId;
+    use crate::limits::MIN_BUFFER_BYTES;
+    use crate::tcp::state::State;
+    use crate::tcp::tcb::{ConnOptions, Origin, Owner};
+    use crate::time::Instant;
+    use crate::wire::Link;
+    use core::net::SocketAddr;
+    use proptest::prelude::*;
+
+    fn tcb(limit: u32, adv_mss: u16, rcv_nxt: Seq, scale: Option<u8>) -> Tcb {
+        let any = SocketAddr::from(([10, 0, 0, 1], 1));
+        let origin = Origin {
+            id: ConnId { index: 0, generation: 0 },
+            state: State::Established,
+            owner: Owner::Application,
+            local: any,
+            remote: any,
+            device: DeviceId(0),
+            link: Link::default(),
+            options: ConnOptions::default(),
+            iss: Seq(0),
+            adv_mss,
+        };
+        let mut tcb = Tcb::new(origin, &Config::default(), Instant::default());
+        tcb.rcv_limit = limit;
+        tcb.rcv_nxt = rcv_nxt;
+        tcb.rcv_adv = rcv_nxt;
+        tcb.wscale_ok = scale.is_some();
+        tcb.rcv_wscale = scale.unwrap_or(0);
+        tcb
+    }
+
+    proptest! {
+        /// Against a naive peer and a naive buffer: the right edge never moves left by more than
+        /// the rounding of a full buffer, is never farther than the buffer plus that rounding, moves
+        /// only in steps worth a segment, and a drained buffer always opens the window.
+        #[test]
+        fn the_receive_window_keeps_its_promises(
+            limit in 3000u32..2_000_000,
+            adv_mss in 536u16..65_495,
+            start in any::<u32>(),
+            scale in prop_oneof![Just(None), (0u8..9).prop_map(Some)],
+            moves in prop::collection::vec((any::<bool>(), 1u32..100_000), 1..60),
+        ) {
+            let mut memory = crate::buffer::Memory::new(1 << 30);
+            // The scale is chosen to cover the largest buffer.
+            let limit = limit.min(65_535 << scale.unwrap_or(0));
+            let mut tcb = tcb(limit, adv_mss, Seq(start), scale);
+            let unit = 1u32 << scale.unwrap_or(0);
+            let mut promised = 0i64;
+            let mut received = 0i64;
+            let mut unread = 0i64;
+            for (arrives, amount) in moves {
+                if arrives {
+                    let n = i64::from(amount).min(promised - received);
+                    tcb.rx.append(&mut memory, &std::vec![0; n as usize]);
+                    tcb.rcv_nxt += n as u32;
+                    received += n;
+                    unread += n;
+                } else {
+                    let n = i64::from(amount).min(unread);
+                    tcb.rx.consume(&mut memory, n as usize, false);
+                    unread -= n;
+                }
+                let before = promised;
+                let edge = received + i64::from(u32::from(advertise(&mut tcb)) * unit);
+                promised = promised.max(edge);
+                prop_assert_eq!(i64::from(receive_window(&tcb)), promised - received);
+                prop_assert!(edge > before - i64::from(unit), "shrunk from {} to {}", before, edge);
+                prop_assert!(edge - received + unread < i64::from(limit) + i64::from(unit));
+                let step = i64::from((limit / 2).min(u32::from(adv_mss)));
+                let opened = promised - before;
+                prop_assert!(opened < i64::from(unit) || opened >= step - i64::from(unit));
+                if unread == 0 {
+                    let most = i64::from((limit - limit / 2).min(65_535 * unit));
+                    prop_assert!(promised - received >= most - i64::from(unit), "closed");
+                }
+            }
+            tcb.rx.release(&mut memory);
+            prop_assert!(limit as usize > MIN_BUFFER_BYTES);
+        }
+
+        /// RFC 9293 3.10.7.4's table, with the zero window's exception.
+        #[test]
+        fn acceptability_agrees_with_counting(
+            start in any::<u32>(),
+            window in 0u32..100,
+            at in -150i32..150,
+            len in 0u32..120,
+        ) {
+            let mut tcb = tcb(65_535, 1000, Seq(start), None);
+            tcb.rcv_adv = tcb.rcv_nxt + window;
+            let seq = Seq(start.wrapping_add(at as u32));
+            let acceptable = is_acceptable(&tcb, seq, seq + len);
+            // Any byte in the window, or nothing beyond its edges.
+            let window = i64::from(window);
+            let (from, to) = (i64::from(at), i64::from(at) + i64::from(len));
+            prop_assert_eq!(acceptable, to >= 0 && from <= window);
+            if (from..to).any(|byte| (0..window).contains(&byte)) {
+                prop_assert!(acceptable);
+            }
+        }
+    }
 }
