@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import os
 import platform
+import textwrap
 from typing import TYPE_CHECKING, Any, TextIO
 
 from . import __version__, config, install, status, uninstall
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 # The modules that the shims wait for; importing them makes every name show up in the list.
 _PATCHED_MODULES = ("socket", "select", "selectors", "fcntl")
+
+_WIDTH = 100  # columns of the whole report
+_LABEL = 16  # columns of the words at the left
 
 # What no Python-level patch can reach, wherever it is installed.
 _OWN_SYSTEM_CALLS = {
@@ -32,7 +36,10 @@ _OWN_SYSTEM_CALLS = {
 }
 _BY_NATURE = {
     "UDP, AF_UNIX, raw and all other sockets": "only TCP over IPv4 and IPv6 is ours",
-    "TLS on sockets of ours": "ssl is not patched yet: OpenSSL reads and writes the descriptor itself",
+}
+_NOT_YET = {
+    "TLS": "ssl on a TCP socket fails with EBADF, because OpenSSL reads descriptors itself; asyncio's TLS works",
+    "more than one core, other layouts, tap and packet devices": "refused where they are asked for",
 }
 
 
@@ -58,9 +65,10 @@ def write(settings: Settings, out: TextIO) -> None:
             importlib.import_module(name)
         _section(out, "devices", _device_lines(settings))
         report = status()
-        _section(out, "patched", report["patched"])
+        _section(out, "patched", _by_module(report["patched"]))
         kernel = {**_BY_NATURE, **report["on_kernel"], **_programs_found()}
         _section(out, "stays on the kernel", [f"{what}: {why}" for what, why in kernel.items()])
+        _section(out, "not there yet", [f"{what}: {why}" for what, why in _NOT_YET.items()])
     finally:
         from .stack import _native
 
@@ -77,7 +85,7 @@ def _section(out: TextIO, title: str, lines: list[str]) -> None:
 def _setting_line(settings: Settings, name: str) -> str:
     value = settings.value(name)
     shown = ",".join(value) if isinstance(value, tuple) else str(value).lower()
-    return f"{name:<16}{shown:<16}{settings.origin(name)}"
+    return f"{name:<{_LABEL}}{shown:<{_LABEL}}{settings.origin(name)}"
 
 
 def _device_lines(settings: Settings) -> list[str]:
@@ -97,11 +105,25 @@ def _device_lines(settings: Settings) -> list[str]:
             continue
         device = opened.get(name)
         if device is None:
-            lines.append(f"{name}: not open: {reason or '; '.join(stack.get('messages', [])) or 'no reason given'}")
+            why = reason or "; ".join(stack.get("messages", [])) or "no reason given"
+            lines.append(f"{name}: not open: {why.removeprefix(f'{name}: ')}")
             lines.append("    connections that need it are served by the kernel; --require makes this an error")
         else:
             lines.append(f"{name}: open, {device.get('mode', '?')} mode, {device.get('queues', '?')} queue(s)")
             lines += [f"    {note}" for note in device.get("notes", [])]
+    return lines
+
+
+def _by_module(names: list[str]) -> list[str]:
+    """One entry a module, folded: ``select`` with all of its names that are patched."""
+    modules: dict[str, list[str]] = {"socket": ["socket (its base class)"]}
+    for name in names:
+        module, _dot, attribute = name.partition(".")
+        modules.setdefault(module, []).append(attribute)
+    lines = []
+    for module, attributes in sorted(modules.items()):
+        folded = textwrap.wrap(", ".join(attributes), _WIDTH - len("  ") - _LABEL)
+        lines += [f"{module if index == 0 else '':<{_LABEL}}{text}" for index, text in enumerate(folded)]
     return lines
 
 

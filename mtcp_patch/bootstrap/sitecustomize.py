@@ -81,6 +81,8 @@ def _install(directory: str, required: bool) -> str:
             open_devices()
     except ConfigError as error:
         _give_up(2, str(error))
+    except OSError as error:
+        return str(error)
     except Exception as error:  # noqa: BLE001  as above
         return f"{type(error).__name__}: {error}"
     return ""
