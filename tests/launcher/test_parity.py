@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.programs import clean_environment
+from support.programs import clean_environment, wait_until
 
 from launcher.conftest import PROBE, TIMEOUT_S, Runner
 
@@ -249,6 +249,18 @@ def test_threading_is_not_touched(runner: Runner) -> None:
     runner.both(["-c", code])
 
 
+def wait_until_it_sleeps(pid: int) -> None:
+    """Until the process has used no CPU for a while: it has left print() and is in the call that waits."""
+    used: list[str] = []
+
+    def asleep() -> bool:
+        facts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        used.append(" ".join((facts[0], facts[11], facts[12])))
+        return len(used) > 10 and used[-1].startswith("S") and len(set(used[-10:])) == 1
+
+    wait_until(asleep, "it does not sleep")
+
+
 WAITS = {
     "sleep": "time.sleep(60)",
     "accept": "s = socket.create_server(('127.0.0.1', 0)); ready(); s.accept()",
@@ -278,6 +290,7 @@ def test_signals_end_a_waiting_program(runner: Runner, wait: str, number: signal
         ) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
+            wait_until_it_sleeps(process.pid)
             os.kill(process.pid, number)
             _out, err = process.communicate(timeout=TIMEOUT_S)
             endings.append((process.returncode, err))
