@@ -22,13 +22,22 @@ fn cpu_ns() -> u64 {
     text.split(' ').next().and_then(|ns| ns.parse().ok()).expect("three numbers")
 }
 
+fn resident_bytes() -> usize {
+    let text = std::fs::read_to_string("/proc/self/statm").expect("Linux");
+    let pages: usize = text.split(' ').nth(1).and_then(|n| n.parse().ok()).expect("numbers");
+    pages * 4096
+}
+
 struct Host {
     shard: Shard,
     device: Memory,
     started: Clock,
+    /// The time of this turn.
+    now: Instant,
     server: SocketAddr,
     listener: ListenerId,
     next_port: u16,
+    next_host: u8,
 }
 
 impl Host {
@@ -45,16 +54,26 @@ impl Host {
                 inherit: ConnOptions { nodelay: true, ..ConnOptions::default() },
             })
             .expect("a free port");
-        Self { shard, device, started: Clock::now(), server, listener, next_port: 1024 }
+        Self {
+            shard,
+            device,
+            started: Clock::now(),
+            now: Instant::default(),
+            server,
+            listener,
+            next_port: 1024,
+            next_host: 0,
+        }
     }
 
     fn now(&self) -> Instant {
-        Instant::from_micros(1_000_000 + self.started.elapsed().as_micros() as u64)
+        self.now
     }
 
     /// One turn of the driver.
     fn turn(&mut self) -> usize {
-        let now = self.now();
+        self.now = Instant::from_micros(self.started.elapsed().as_micros() as u64);
+        let now = self.now;
         let shard = &mut self.shard;
         let frames = self.device.receive(256, &mut |frame| shard.handle_frame(now, DEVICE, frame));
         shard.handle_timers(now);
@@ -65,8 +84,11 @@ impl Host {
     }
 
     fn connect(&mut self) -> ConnId {
-        let local = SocketAddr::from(([127, 0, 0, 2], self.next_port));
         self.next_port = self.next_port.checked_add(1).unwrap_or(1024);
+        if self.next_port == 1024 {
+            self.next_host = self.next_host.wrapping_add(1);
+        }
+        let local = SocketAddr::from(([127, 0, 1, self.next_host], self.next_port));
         let path = Path { device: DEVICE, caps: self.device.caps(), link: Link::default() };
         let options = ConnOptions { nodelay: true, ..ConnOptions::default() };
         let now = self.now();
@@ -97,8 +119,16 @@ impl Host {
     }
 }
 
-fn echo(pairs: usize, rounds: usize) {
+fn echo(pairs: usize, rounds: usize, idle: usize) {
     let mut host = Host::new();
+    let before = resident_bytes();
+    for _ in 0..idle {
+        host.pair();
+    }
+    if idle > 0 {
+        let each = (resident_bytes() - before) / (2 * idle);
+        println!("{} idle connections: {each} bytes each", 2 * idle);
+    }
     let pairs: Vec<_> = (0..pairs).map(|_| host.pair()).collect();
     let message = [42u8; 64];
     let begin = cpu_ns();
@@ -166,11 +196,13 @@ fn open_close(count: usize) {
 fn main() {
     // With a number: only the echo of that many connections, for a profiler.
     if let Some(pairs) = std::env::args().nth(1).and_then(|text| text.parse().ok()) {
-        return echo(pairs, 5_000_000 / pairs);
+        return echo(pairs, 5_000_000 / pairs, 0);
     }
     for pairs in [1, 64, 1024, 10_000] {
-        echo(pairs, 2_000_000 / pairs);
+        echo(pairs, 2_000_000 / pairs, 0);
     }
+    // Half a million pairs that do nothing: the cost of a packet must not change.
+    echo(64, 20_000, 500_000);
     bulk(8 << 30);
     open_close(50_000);
 }

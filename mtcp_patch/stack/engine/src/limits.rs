@@ -51,6 +51,9 @@ pub const MIN_SEND_MSS: u32 = 48;
 /// The smallest receive buffer that an application can choose, in bytes (Linux: `SOCK_MIN_RCVBUF`).
 pub const MIN_RECV_BUFFER_BYTES: u32 = 2304;
 
+/// The shortest keepalive time and interval, in microseconds (Linux takes whole seconds from 1).
+pub const MIN_KEEPALIVE_US: u64 = 1_000_000;
+
 /// TIME-WAIT where bytes never leave the process, in microseconds: a queue in memory neither delays
 /// nor repeats a segment, so the maximum segment lifetime is that of one batch. The port is free
 /// again at once, as Linux allows on its loopback (`tcp_tw_reuse` = 2).

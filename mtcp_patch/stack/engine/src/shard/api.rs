@@ -136,7 +136,9 @@ impl Shard {
         if !usable(&local) || !usable(&remote) || local.is_ipv4() != remote.is_ipv4() {
             return Err(Error::Invalid);
         }
-        self.add_device(path.device, path.caps);
+        if self.env.port(path.device).is_none() {
+            self.add_device(path.device, path.caps);
+        }
         if self.flows.get(local, remote).is_some() {
             return Err(Error::AddrInUse);
         }

@@ -81,6 +81,15 @@ impl Secrets {
     }
 }
 
+impl Secrets {
+    /// A number that a stranger cannot foresee.
+    fn noise(&self, of: u64) -> u32 {
+        let mut hasher = self.isn;
+        hasher.write(&of.to_be_bytes());
+        hasher.finish() as u32
+    }
+}
+
 /// The shared part of a shard.
 pub(crate) struct Env {
     pub(crate) config: Config,
@@ -215,7 +224,10 @@ impl Env {
         let second = now.micros / 1_000_000;
         if second != self.challenge_second {
             self.challenge_second = second;
-            self.challenges_left = MAX_CHALLENGE_ACKS_PER_SECOND;
+            // Between half of the limit and all of it: a fixed number would let a stranger count
+            // along and learn which of his guesses was answered (CVE-2016-5696).
+            let half = MAX_CHALLENGE_ACKS_PER_SECOND / 2;
+            self.challenges_left = half + self.secrets.noise(second) % (half + 1);
         }
         let recent = |at: Instant| now.micros_since(at) < OUT_OF_WINDOW_ACK_INTERVAL_US;
         if tcb.last_stray_ack.is_some_and(recent) || self.challenges_left == 0 {

@@ -19,6 +19,33 @@ use crate::time::Instant;
 use crate::wire::{self, Parsed};
 use app::Application;
 
+/// A device that sometimes has no room, so that what it refuses must be sent later.
+struct Narrow<'a> {
+    inner: &'a mut Faulty<Memory>,
+    room: u64,
+}
+
+impl Device for Narrow<'_> {
+    fn caps(&self) -> Caps {
+        self.inner.caps()
+    }
+
+    fn receive(&mut self, _: usize, _: &mut dyn FnMut(&[u8])) -> usize {
+        0
+    }
+
+    fn transmit(&mut self, len: usize, fill: &mut dyn FnMut(&mut [u8])) -> bool {
+        self.room > 0 && {
+            self.room -= 1;
+            self.inner.transmit(len, fill)
+        }
+    }
+
+    fn flush(&mut self) {
+        self.inner.flush();
+    }
+}
+
 /// The only device of each host.
 pub(crate) const DEVICE: DeviceId = DeviceId(0);
 
@@ -146,6 +173,7 @@ struct Sim<'a> {
     now: Instant,
     hosts: [Host; 2],
     caps: Caps,
+    random: Random,
     report: Report,
     trace: Option<&'a mut dyn FnMut(String)>,
 }
@@ -188,6 +216,7 @@ impl<'a> Sim<'a> {
             now: Instant::from_micros(1_000_000),
             hosts: [host('A', line_a, 1, true), host('B', line_b, 2, false)],
             caps,
+            random,
             report: Report::default(),
             trace,
         }
@@ -224,7 +253,10 @@ impl<'a> Sim<'a> {
         for host in &mut self.hosts {
             host.shard.handle_timers(now);
             moved |= host.app.work(&mut host.shard, now)?;
-            moved |= host.shard.transmit(now, DEVICE, &mut host.line) > 0;
+            let room = if self.random.one_in(3) { self.random.below(4) } else { u64::MAX };
+            let mut device = Narrow { inner: &mut host.line, room };
+            moved |= host.shard.transmit(now, DEVICE, &mut device) > 0;
+            moved |= room == 0 && host.shard.has_output(DEVICE);
             host.line.advance(now);
             host.shard.check().map_err(|error| format!("host {}: {error}", host.name))?;
         }

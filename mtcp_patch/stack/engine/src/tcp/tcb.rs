@@ -388,6 +388,6 @@ mod tests {
     /// in the flow table, the slab and the timer wheel (about 130 bytes).
     #[test]
     fn an_idle_connection_is_below_one_kib() {
-        assert!(core::mem::size_of::<Tcb>() <= 800, "{}", core::mem::size_of::<Tcb>());
+        assert!(core::mem::size_of::<Tcb>() <= 512, "{}", core::mem::size_of::<Tcb>());
     }
 }

@@ -11,6 +11,7 @@ use super::recovery;
 use super::state::State;
 use super::tcb::{list, Owner, Tcb};
 use crate::event::Error;
+use crate::limits::MIN_KEEPALIVE_US;
 use crate::shard::Env;
 use crate::time::Instant;
 
@@ -215,7 +216,7 @@ pub(crate) fn start_persist(tcb: &mut Tcb, env: &mut Env, now: Instant) {
 pub(crate) fn start_keepalive(tcb: &mut Tcb, env: &mut Env, now: Instant) {
     let keepalive = tcb.options.keepalive;
     if keepalive.on && tcb.state.is_synchronized() && tcb.state != State::TimeWait {
-        start(tcb, env, Timer::Keepalive, now + keepalive.idle_us);
+        start(tcb, env, Timer::Keepalive, now + keepalive.idle_us.max(MIN_KEEPALIVE_US));
     } else {
         stop(tcb, Timer::Keepalive);
     }
@@ -227,11 +228,13 @@ fn keepalive(tcb: &mut Tcb, env: &mut Env, now: Instant) {
         return;
     }
     let silent = now.micros_since(tcb.last_received);
+    let idle_us = options.idle_us.max(MIN_KEEPALIVE_US);
+    let interval_us = options.interval_us.max(MIN_KEEPALIVE_US);
     if tcb.in_flight() > 0 || !tcb.tx.is_empty() {
         // Retransmission or persist looks after the peer.
-        start(tcb, env, Timer::Keepalive, now + options.idle_us);
-    } else if silent < options.idle_us {
-        start(tcb, env, Timer::Keepalive, tcb.last_received + options.idle_us);
+        start(tcb, env, Timer::Keepalive, now + idle_us);
+    } else if silent < idle_us {
+        start(tcb, env, Timer::Keepalive, tcb.last_received + idle_us);
     } else if tcb.keepalive_probes >= options.count {
         env.reset(tcb);
         tcb.fail(env, Error::TimedOut);
@@ -239,7 +242,7 @@ fn keepalive(tcb: &mut Tcb, env: &mut Env, now: Instant) {
         tcb.keepalive_probes += 1;
         tcb.probe_due = true;
         env.enqueue(tcb, list::ACK);
-        start(tcb, env, Timer::Keepalive, now + options.interval_us.max(1));
+        start(tcb, env, Timer::Keepalive, now + interval_us);
     }
 }
 

@@ -221,6 +221,70 @@ fn initial_sequence_numbers() {
     assert_eq!(b.iss.wrapping_sub(first), 250_000);
 }
 
+/// A connection to itself: the simultaneous open with only one end (Linux allows it too).
+#[test]
+fn a_connection_to_itself() {
+    let mut shard = Shard::new(Config::default(), [1; 32]);
+    let mut device = crate::device::memory::Memory::default();
+    shard.add_device(DEVICE, device.caps());
+    let me: SocketAddr = "127.0.0.1:7".parse().unwrap();
+    let path = Path { device: DEVICE, caps: device.caps(), link: Link::default() };
+    let options = ConnOptions::default();
+    let now = Instant::from_micros(5);
+    let request = ConnectOptions { local: me, remote: me, path, options };
+    let id = shard.connect(now, request).unwrap();
+    let turn = |shard: &mut Shard, device: &mut crate::device::memory::Memory| {
+        for _ in 0..5 {
+            shard.transmit(now, DEVICE, device);
+            device.flush();
+            device.receive(99, &mut |frame| shard.handle_frame(now, DEVICE, frame));
+            shard.check().unwrap();
+        }
+    };
+    turn(&mut shard, &mut device);
+    assert_eq!(shard.info(id).unwrap().state, State::Established);
+    shard.send(now, id, b"echo").unwrap();
+    turn(&mut shard, &mut device);
+    assert_eq!(shard.recv_slices(id).unwrap().0, b"echo");
+    shard.recv_consume(now, id, 4).unwrap();
+    shard.close(now, id);
+    turn(&mut shard, &mut device);
+    shard.handle_timers(now + 10_000);
+    assert_eq!(shard.connections().count(), 0);
+}
+
+/// Minutes in a debug build, seconds in release: what grows with the number of connections is
+/// memory alone. (`examples/turn.rs` prints what a packet costs among them.)
+#[test]
+#[ignore = "0.6 GB: cargo test -p mtcp-engine --release -- --ignored a_million"]
+fn a_million_connections() {
+    let mut b = Bench::new();
+    b.peer_options.wscale = Some(7);
+    let mut first = None;
+    let mut last = None;
+    for i in 0..1_000_000u32 {
+        b.theirs = SocketAddr::from(([10, 1, (i >> 8 & 15) as u8, i as u8], 1 + (i >> 12) as u16));
+        b.peer_unchecked(S, 0, 0, b"");
+        b.sent_unchecked();
+        b.peer_unchecked(A, 1, 1, b"");
+        let id = b.shard.accept(b.listener).unwrap();
+        first = first.or(Some((id, b.theirs, b.iss)));
+        last = Some((id, b.theirs, b.iss));
+        b.events();
+    }
+    b.shard.handle_timers(b.now);
+    assert_eq!(b.shard.connections().count(), 1_000_000);
+    assert_eq!(b.shard.stats().memory_bytes, 0);
+    for (id, theirs, iss) in [first.unwrap(), last.unwrap()] {
+        (b.theirs, b.iss) = (theirs, iss);
+        b.peer_unchecked(PA, 1, 1, b"question");
+        assert_eq!(b.events(), [Event::Conn(id)]);
+        b.send(id, b"answer").unwrap();
+        assert_eq!(b.sent_unchecked()[0].brief(), (PA, 1, 9, 6));
+    }
+    b.shard.check().unwrap();
+}
+
 #[test]
 fn addresses_are_checked() {
     let mut b = Bench::new();
