@@ -10,7 +10,7 @@ import sys
 import pytest
 from support import need
 from support.netns import Netns
-from support.programs import OURS, ROOT, Program, Programs, clean_environment, wait_until
+from support.programs import OURS, Program, Programs, clean_environment, wait_until
 
 PORT = 8000
 LO = ("--device", "xdp:lo", "--require")
@@ -75,10 +75,10 @@ def test_restore_after_sigkill(server: Program, netns: Netns, programs: Programs
     server.stop(signal.SIGKILL)
     command = [*netns.exec(), sys.executable, "-m", "mtcp_patch", "--restore"]
     environment = clean_environment(programs.runtime_dir)
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20, check=False, cwd=ROOT)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20, check=False)
     assert done.returncode == 0, done.stderr
     assert sysctls(netns) == ["0", "0"]
-    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20, check=False, cwd=ROOT)
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20, check=False)
     assert again.returncode == 0, again.stderr
 
 
@@ -106,7 +106,7 @@ def test_restore_leaves_a_running_program_alone(server: Program, netns: Netns, p
     """--restore is for what the dead left; the living still need the settings."""
     command = [*netns.exec(), sys.executable, "-m", "mtcp_patch", "--restore"]
     environment = clean_environment(programs.runtime_dir)
-    subprocess.run(command, env=environment, capture_output=True, timeout=20, check=False, cwd=ROOT)
+    subprocess.run(command, env=environment, capture_output=True, timeout=20, check=False)
     with netns.connect(("127.0.0.1", PORT)) as sock:
         sock.sendall(b"x")
         assert sock.recv(1) == b"x"

@@ -11,7 +11,7 @@ import sys
 import pytest
 from support import need
 from support.netns import Netns
-from support.programs import OURS, ROOT, Program, Programs, clean_environment, unprivileged
+from support.programs import OURS, Program, Programs, clean_environment, unprivileged
 
 PORT = 8000
 LO = ("--device", "xdp:lo", "--require")
@@ -30,7 +30,7 @@ def ss(programs: Programs, *argv: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "mtcp_patch.ss", *argv]
     environment = clean_environment(programs.runtime_dir)
     return subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=20, check=False, cwd=ROOT
+        command, env=environment, capture_output=True, text=True, timeout=20, check=False
     )  # fmt: skip
 
 

@@ -147,7 +147,7 @@ class Peer:
             if tcp.dport == sport and what(tcp):
                 return tcp
             seen.append(tcp.summary())
-        raise AssertionError(f"expected {why}; came: {seen}")
+        raise AssertionError(f"expected {why}; the last of {len(seen)} others: {seen[-8:]}")
 
     def expect_none(
         self, sport: int, what: Callable[[Any], bool], why: str, seconds: float = QUIET_SECONDS
