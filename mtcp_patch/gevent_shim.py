@@ -341,6 +341,28 @@ class _Poller:
                 self.loop.run_callback(watcher.fire, watcher.events)
 
     def run(self) -> None:
+        """One turn, just before the loop sleeps."""
+        try:
+            self._turn()
+        except BaseException:  # noqa: BLE001  a signal's handler raised, by chance in code of ours
+            self._report_soon(sys.exc_info())
+
+    def _report_soon(self, error: Any) -> None:
+        """Gives gevent the exception of a signal's handler, at a point from which the loop can go on.
+
+        From here the hub would throw it into the main greenlet at once, and, when that came back to wait, the loop
+        would go to sleep without a look at its callbacks. A timer keeps it awake and runs in the next iteration.
+        """
+        timer = self.loop.timer(0)
+
+        def report() -> None:
+            timer.stop()
+            timer.close()
+            self.loop.handle_error(None, *error)
+
+        timer.start(report)
+
+    def _turn(self) -> None:
         """Drive the stack and run what is ready, until nothing is; then get ready to sleep."""
         callbacks = self.loop._callbacks
         found = True
@@ -405,9 +427,14 @@ class _Poller:
         self._device_fds = []
 
     def _woken(self) -> None:
-        if self._sleeping:
-            self._sleeping = False
+        try:
+            if self._sleeping:
+                self._native.sleep_end()
+                self._sleeping = False
+        except BaseException:  # noqa: BLE001  a signal ended the sleep, and its handler runs in the first code after it
             self._native.sleep_end()
+            self._sleeping = False
+            self._report_soon(sys.exc_info())
 
     def closing(self, fd: int) -> bool:
         """The descriptor is about to be closed: wake who waits for it. True if somebody does."""

@@ -269,7 +269,7 @@ impl Epoll {
         let deadline = timeout.deadline();
         loop {
             let outcome =
-                args::without_gil(py, || runtime.watcher_wait(watcher, max, watched, deadline));
+                args::asleep(py, || runtime.watcher_wait(watcher, max, watched, deadline))?;
             let outcome = match outcome {
                 Ok(outcome) => outcome,
                 Err(Errno(libc::EINTR)) => {

@@ -113,7 +113,7 @@ pub fn wait_for(py: Python<'_>, fds: &mut [PollFd], timeout: Timeout) -> PyResul
     }
     let deadline = timeout.deadline();
     loop {
-        match args::without_gil(py, || runtime.poll_wait(fds, deadline)) {
+        match args::asleep(py, || runtime.poll_wait(fds, deadline))? {
             Err(Errno(libc::EINTR)) => py.check_signals()?,
             Err(e) => return Err(args::os_error(py, e)),
             Ok(0) if deadline.is_none_or(|end| Instant::now() < end) => {}

@@ -2,6 +2,8 @@
 //! function. All other `unsafe` of this crate lives in the device files.
 
 use crate::errno::Errno;
+use std::cell::Cell;
+use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
@@ -16,7 +18,58 @@ fn check(rc: libc::c_int) -> Result<libc::c_int, Errno> {
 /// One entry of [`ppoll`], laid out as `struct pollfd`.
 pub use libc::pollfd;
 
-/// `ppoll(2)` without a signal mask; `None` waits without end. A negative `fd` is skipped.
+/// Signals that are never held back: the kernel raises them for what the thread itself just did.
+const FAULTS: [libc::c_int; 6] =
+    [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGABRT, libc::SIGTRAP];
+
+thread_local! {
+    /// The mask that [`ppoll`] sleeps with, while a [`SignalsHeld`] exists on the thread.
+    static SLEEP_MASK: Cell<Option<libc::sigset_t>> = const { Cell::new(None) };
+}
+
+/// See [`hold_signals`]. Belongs to the thread that made it.
+#[must_use]
+pub struct SignalsHeld {
+    before: Option<libc::sigset_t>,
+    _of_this_thread: PhantomData<*mut ()>,
+}
+
+/// Holds signals back until [`ppoll`] sleeps, so that one which comes between the last look at
+/// Python's flags and the sleep ends the sleep, instead of coming too early to be seen. Only the
+/// main thread runs Python's handlers; the others leave the signals to it, even asleep.
+pub fn hold_signals() -> SignalsHeld {
+    // SAFETY: all of it works on the live sets given; the signal numbers are valid.
+    let before = unsafe {
+        let mut all = std::mem::zeroed::<libc::sigset_t>();
+        libc::sigfillset(&mut all);
+        for signal in FAULTS {
+            libc::sigdelset(&mut all, signal);
+        }
+        if libc::gettid() == libc::getpid() {
+            let mut before = std::mem::zeroed::<libc::sigset_t>();
+            libc::pthread_sigmask(libc::SIG_BLOCK, &all, &mut before);
+            SLEEP_MASK.set(Some(before));
+            Some(before)
+        } else {
+            SLEEP_MASK.set(Some(all));
+            None
+        }
+    };
+    SignalsHeld { before, _of_this_thread: PhantomData }
+}
+
+impl Drop for SignalsHeld {
+    fn drop(&mut self) {
+        SLEEP_MASK.set(None);
+        if let Some(before) = self.before {
+            // SAFETY: the mask is the one that this thread had.
+            unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut()) };
+        }
+    }
+}
+
+/// `ppoll(2)`; `None` waits without end. A negative `fd` is skipped. Signals that this thread holds
+/// back ([`hold_signals`]) are let in for the time of the call.
 ///
 /// # Errors
 /// `EINTR` when a signal handler ran, and the others of ppoll(2).
@@ -26,11 +79,11 @@ pub fn ppoll(fds: &mut [pollfd], timeout: Option<Duration>) -> Result<usize, Err
         tv_nsec: libc::c_long::from(t.subsec_nanos() as i32),
     });
     let ts_ptr = ts.as_ref().map_or(std::ptr::null(), |t| t as *const libc::timespec);
-    // SAFETY: `fds` is a valid exclusive slice of its stated length; `ts_ptr` is null or points to
-    // a live timespec; a null mask is allowed.
-    let rc = unsafe {
-        libc::ppoll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, ts_ptr, std::ptr::null())
-    };
+    let mask = SLEEP_MASK.get();
+    let mask_ptr = mask.as_ref().map_or(std::ptr::null(), |m| m as *const libc::sigset_t);
+    // SAFETY: `fds` is a valid exclusive slice of its stated length; `ts_ptr` and `mask_ptr` are
+    // null or point to live values.
+    let rc = unsafe { libc::ppoll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, ts_ptr, mask_ptr) };
     check(rc).map(|n| n as usize)
 }
 

@@ -90,11 +90,11 @@ impl<'a> Wait<'a> {
             if self.is_over() {
                 return Ok(Woken::TimedOut);
             }
-            // A signal that came while we polled interrupts no system call any more.
+            // A signal that came while we polled; a later one ends the sleep.
             // SAFETY: the GIL is held.
             unsafe { check_signals()? };
             // SAFETY: the GIL is held, and the closure touches no Python object.
-            match unsafe { gil::released(|| runtime.poll_wait(&mut fds, deadline)) } {
+            match unsafe { gil::asleep(|| runtime.poll_wait(&mut fds, deadline)) } {
                 Ok(0) => {}
                 Ok(_) => break,
                 Err(Errno(libc::EINTR)) => return Ok(Woken::Interrupted),
