@@ -14,6 +14,8 @@ from __future__ import annotations
 import errno
 import functools
 
+from .stack import _native
+
 TYPE_CHECKING = False  # as typing has it; loading typing would cost every child process some ms
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -27,13 +29,13 @@ TARGETS = ("socket",)
 def patch(patcher: Patcher) -> None:
     """Put the native type under every socket class.
 
-    Raises ImportError where the native part cannot be loaded: a Python whose socket object has another layout, or a
-    sub-interpreter.
+    Raises ImportError in a Python whose socket object has another layout. (Sub-interpreters and free-threaded builds
+    do not get here: there `_native` does not load.)
     """
     import _socket
     import socket
 
-    native_type = _native_type(_socket.socket)
+    native_type = _native.make_socket_type(_socket.socket)
     original = _socket.socket
     for name in ("socket", "SocketType"):
         patcher.replace(_socket, name, native_type)
@@ -41,17 +43,6 @@ def patch(patcher: Patcher) -> None:
     _rebase(patcher, original, native_type)
     _replace_default(patcher, socket.socket._real_close, original, native_type)  # type: ignore[attr-defined]
     _patch_functions(patcher)
-
-
-def _native_type(base: type) -> type:
-    try:
-        from .stack import _native
-    except ImportError as error:
-        raise ImportError(
-            "mtcp_patch: the native part cannot be loaded into this interpreter; sub-interpreters and free-threaded "
-            f"builds are not supported ({error})"
-        ) from error
-    return _native.make_socket_type(base)
 
 
 def _rebase(patcher: Patcher, original: type, native_type: type) -> None:
@@ -81,8 +72,6 @@ def _patch_functions(patcher: Patcher) -> None:
     """The module's functions on descriptors. `fromfd`, `fromshare` and `socket.socket.dup` go through `dup`."""
     import _socket
     import socket
-
-    from .stack import _native
 
     for name, virtual in (("dup", _native.fd_dup), ("close", _native.fd_close)):
         function = _native.fd_dispatch(getattr(_socket, name), virtual, "first")

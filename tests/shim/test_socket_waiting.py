@@ -396,7 +396,7 @@ def wait(call):
     try:
         call()
     except OSError as error:
-        print(error.strerror, flush=True)
+        os.write(1, error.strerror.encode() + b"\\n")
 threads = [threading.Thread(target=wait, args=(c,)) for c in (lambda: a.recv(1), listener.accept)]
 for thread in threads:
     thread.start()

@@ -24,7 +24,8 @@ const WRITE: i64 = 2;
 /// What the replaced method needs, for as long as the process lives.
 struct Originals {
     select: Py<PyAny>,
-    key_from_fd: Py<PyAny>,
+    /// Gone in CPython 3.13, whose `select` looks into `_fd_to_key` itself.
+    key_from_fd: Option<Py<PyAny>>,
 }
 
 static ORIGINALS: PyOnceLock<Originals> = PyOnceLock::new();
@@ -145,9 +146,10 @@ fn fast_select<'py>(
     let py = this.py();
     let names = names(py);
     let Some(timeout) = timeout_of(timeout) else { return Ok(None) };
-    let key_from_fd = this.get_type().getattr(&names.key_from_fd)?;
-    if !key_from_fd.is(&originals.key_from_fd) {
-        return Ok(None);
+    if let Some(original) = &originals.key_from_fd {
+        if !this.get_type().getattr(&names.key_from_fd)?.is(original) {
+            return Ok(None);
+        }
     }
     let selector = this.getattr(&names.selector)?;
     let fd_to_key = this.getattr(&names.fd_to_key)?;
@@ -226,7 +228,7 @@ pub fn epoll_select<'py>(class: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny
     let py = class.py();
     let originals = Originals {
         select: class.getattr("select")?.unbind(),
-        key_from_fd: class.getattr("_key_from_fd")?.unbind(),
+        key_from_fd: class.getattr("_key_from_fd").ok().map(Bound::unbind),
     };
     // Set already when the stack is installed a second time: the same functions again.
     let _ = ORIGINALS.set(py, originals);

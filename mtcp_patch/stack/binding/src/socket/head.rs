@@ -7,6 +7,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 use std::mem::size_of;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// `_PyTime_t` of "wait for ever": -1 second, in nanoseconds.
 pub(super) const TIMEOUT_NONE_NS: i64 = -1_000_000_000;
@@ -26,6 +27,29 @@ pub(super) struct Head {
     errorhandler: *const (),
     /// The socket's timeout: negative waits for ever, 0 never waits.
     pub timeout_ns: i64,
+}
+
+/// The whole struct from CPython 3.12 on.
+#[repr(C)]
+struct HeadWithState {
+    head: Head,
+    /// The module's state, which CPython's `__init__` fills in and its error paths go through.
+    state: *const (),
+}
+
+/// The value of `HeadWithState::state`, an address, or 0 where there is no such field.
+static STATE: AtomicUsize = AtomicUsize::new(0);
+
+/// Fills in what CPython's own `__init__` would, besides the fields of `Head`.
+///
+/// # Safety
+/// As `of`.
+pub(super) unsafe fn fill_state(socket: *mut ffi::PyObject) {
+    let state = STATE.load(Ordering::Relaxed);
+    if state != 0 {
+        // SAFETY: STATE is set only where the object is as large as HeadWithState.
+        unsafe { (*socket.cast::<HeadWithState>()).state = state as *const () };
+    }
 }
 
 /// The head of a socket object.
@@ -60,8 +84,9 @@ fn refuse(what: &str) -> PyErr {
 /// and by writing another value. `base` is the original `_socket.socket`.
 pub(super) fn verify(base: &Bound<'_, PyType>) -> PyResult<()> {
     let basicsize: usize = base.getattr("__basicsize__")?.extract()?;
-    if basicsize < size_of::<Head>() {
-        return Err(refuse("its size"));
+    let has_state = basicsize == size_of::<HeadWithState>();
+    if !has_state && basicsize != size_of::<Head>() {
+        return Err(refuse("its end"));
     }
     let socket = base.call1((libc::AF_UNIX, libc::SOCK_DGRAM, 0))?;
     let fd: i32 = socket.call_method0("fileno")?.extract()?;
@@ -78,6 +103,11 @@ pub(super) fn verify(base: &Bound<'_, PyType>) -> PyResult<()> {
     head.timeout_ns = 1_500_000_000;
     let shown = show(&socket);
     (head.fd, head.family, head.kind, head.proto, head.timeout_ns) = seen;
+    if has_state {
+        // SAFETY: the object is as large as HeadWithState.
+        let state = unsafe { (*socket.as_ptr().cast::<HeadWithState>()).state };
+        STATE.store(state as usize, Ordering::Relaxed);
+    }
     socket.call_method0("close")?;
     if shown? != (1_234_567, 11, 12, 13, Some(1.5)) {
         return Err(refuse("a written field"));

@@ -129,6 +129,7 @@ unsafe fn adopt(socket: Object, wanted: &Wanted) -> Result<(), Fail> {
         let head = head::of_mut(socket);
         (head.fd, head.family, head.kind, head.proto) = (fd, family, kind & !TYPE_FLAGS, proto);
         head.timeout_ns = timeout_ns;
+        head::fill_state(socket);
     }
     if timeout_ns >= 0 {
         runtime.set_nonblocking(fd, true)?;
