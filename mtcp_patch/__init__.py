@@ -33,7 +33,7 @@ __version__ = "0.1.0"
 # Said here as well, because a shim is loaded only when it is set off.
 _SHIMS = {
     "socket_shim": ("socket",),
-    "selectors_shim": ("select", "selectors"),
+    "selectors_shim": ("select", "selectors", "eventlet.patcher"),  # eventlet imports a select of its own
     "os_shim": ("os",),
     "gevent_shim": ("gevent._config",),
 }

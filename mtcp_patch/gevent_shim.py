@@ -18,6 +18,7 @@ by the first ``io()`` on one).
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import select
 import sys
@@ -277,10 +278,17 @@ class _Poller:
         self._check = loop.check(ref=False)
         self._check.start(self._woken)
         self._prepare: Any = None
-        if not isinstance(loop, _FfiLoop):
+        self._at_once: Any = None
+        if isinstance(loop, _FfiLoop):
+            self._do_not_block: Callable[[], None] = loop.do_not_block
+        else:
             # The lowest priority: after gevent's own callbacks, just before the system call.
             self._prepare = loop.prepare(ref=False, priority=loop.MINPRI)
             self._prepare.start(self.run)
+            self._at_once = loop.timer(0, ref=False)
+            self._do_not_block = functools.partial(self._at_once.start, _do_nothing)
+        # This iteration may be past the point where `run` would be called.
+        self._do_not_block()
 
     def _open(self) -> None:
         self._native = _native.Watcher()
@@ -365,17 +373,18 @@ class _Poller:
     def _turn(self) -> None:
         """Drive the stack and run what is ready, until nothing is; then get ready to sleep."""
         callbacks = self.loop._callbacks
-        found = True
         for _round in range(_ROUNDS):
             ready = self._native.collect(_BATCH)  # another one after a fork in a callback
             if not ready:
-                found = False
                 break
             for fd, mask in ready:
                 self._deliver(fd, mask)
             if callbacks:
-                break  # greenlets were spawned or woken; gevent asks for another iteration by itself
-        if not found:
+                break
+        if callbacks:
+            # Greenlets were spawned or woken after gevent looked for them in this iteration.
+            self._do_not_block()
+        else:
             self._watch_devices()
             self._sleeping = True
             self._native.sleep_begin()
@@ -472,7 +481,7 @@ class _Poller:
                 watcher.stop()
         self._interests.clear()
         self._forget_devices()
-        for watcher in (self._wake, self._check, self._prepare):
+        for watcher in (self._wake, self._check, self._prepare, self._at_once):
             if watcher is not None:
                 watcher.stop()
                 watcher.close()
@@ -525,3 +534,7 @@ class _FfiLoop(_LoopMixin):
         super()._run_callbacks()  # type: ignore[misc]
         if self._poller is not None:
             self._poller.run()
+
+    def do_not_block(self) -> None:
+        """Let this iteration's system call return at once."""
+        self._start_callback_timer()  # type: ignore[attr-defined]

@@ -39,9 +39,6 @@ _FIONBIO = 0x5421
 # Requests about interfaces and routes (SIOCGIFADDR …): any kernel socket answers them alike.
 _SIOC_INTERFACE = range(0x8910, 0x8A00)
 
-# Virtual descriptors set inheritable, by number. The kernel's default is "no" (PEP 446).
-_inheritable: set[int] = set()
-
 
 def _refusal(what: str, why: str) -> OSError:
     return OSError(errno.EOPNOTSUPP, f"{what}: not possible with a user-level TCP descriptor (mtcp_patch): {why}")
@@ -53,17 +50,6 @@ def _require_open(fd: int) -> None:
 
 
 # --- os -------------------------------------------------------------------------------------------------------------
-
-
-def _close(fd: int) -> None:
-    _native.fd_close(fd)
-    _inheritable.discard(fd)
-
-
-def _dup(fd: int, /) -> int:
-    new: int = _native.fd_dup(fd)
-    _inheritable.discard(new)
-    return new
 
 
 def _dup2(fd: int, fd2: int, inheritable: bool = True) -> int:
@@ -101,13 +87,11 @@ def _isatty(fd: int, /) -> bool:
 
 
 def _set_inheritable(fd: int, inheritable: int, /) -> None:
-    _require_open(fd)
-    (_inheritable.add if inheritable else _inheritable.discard)(fd)
+    _native.fd_set_inheritable(fd, bool(inheritable))
 
 
-def _get_inheritable(fd: int, /) -> bool:
-    _require_open(fd)
-    return fd in _inheritable
+def _set_blocking(fd: int, blocking: object, /) -> None:
+    _native.fd_set_blocking(fd, bool(blocking))
 
 
 def _fails(number: int) -> Callable[..., Any]:
@@ -125,8 +109,8 @@ _OS_FUNCTIONS: dict[str, Callable[..., Any]] = {
     "write": _native.fd_write,
     "readv": _readv,
     "writev": _writev,
-    "close": _close,
-    "dup": _dup,
+    "close": _native.fd_close,
+    "dup": _native.fd_dup,
     "fstat": _fstat,
     "isatty": _isatty,
     "ttyname": _fails(errno.ENOTTY),
@@ -136,10 +120,10 @@ _OS_FUNCTIONS: dict[str, Callable[..., Any]] = {
     "fsync": _fails(errno.EINVAL),
     "ftruncate": _fails(errno.EINVAL),
     "splice": _fails(errno.EINVAL),
-    "set_blocking": _native.fd_set_blocking,
+    "set_blocking": _set_blocking,
     "get_blocking": _native.fd_get_blocking,
     "set_inheritable": _set_inheritable,
-    "get_inheritable": _get_inheritable,
+    "get_inheritable": _native.fd_get_inheritable,
     "sendfile": _native.fd_sendfile,
 }
 
@@ -169,7 +153,7 @@ def _patch_closerange(patcher: Patcher) -> None:
         if fd_high > VFD_BASE:
             for fd in _native.open_descriptors():
                 if fd_low <= fd < fd_high:
-                    _close(fd)
+                    _native.fd_close(fd)
 
     patcher.replace(os, "closerange", closerange)
 
@@ -205,13 +189,13 @@ def _fcntl(fd: Any, cmd: int, arg: Any = 0, /) -> Any:
         _native.fd_set_blocking(number, not arg & os.O_NONBLOCK)
         return 0
     if cmd == fcntl.F_GETFD:
-        return 0 if number in _inheritable else fcntl.FD_CLOEXEC
+        return 0 if _native.fd_get_inheritable(number) else fcntl.FD_CLOEXEC
     if cmd == fcntl.F_SETFD:
-        _set_inheritable(number, not arg & fcntl.FD_CLOEXEC)
+        _native.fd_set_inheritable(number, not arg & fcntl.FD_CLOEXEC)
         return 0
     if cmd in (fcntl.F_DUPFD, fcntl.F_DUPFD_CLOEXEC):
-        new = _dup(number)
-        _set_inheritable(new, cmd == fcntl.F_DUPFD)
+        new = _native.fd_dup(number)
+        _native.fd_set_inheritable(new, cmd == fcntl.F_DUPFD)
         return new
     raise _refusal(f"fcntl command {cmd}", "only flags and duplicates exist there")
 

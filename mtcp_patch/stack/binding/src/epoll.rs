@@ -4,28 +4,25 @@
 //! Called by programs, `selectors` and asyncio. Kernel descriptors go straight to `epoll_ctl`; the
 //! real epoll's number is `fileno()`, so an epoll object nests in another one.
 //!
-//! Order within `poll()`: the watcher's candidates first (the GIL held; this drives the stack), then
-//! the kernel with timeout 0, and only when neither has anything the wait, without the GIL. While
-//! virtual descriptors keep the program busy the kernel is asked at most every `KERNEL_EVERY`, unless
-//! its last answer had something: a quiet self-pipe then costs no system call a turn, and a busy
-//! kernel descriptor is served in every turn.
+//! Order within `poll()`: the kernel with timeout 0 if it is due, then the watcher's candidates (the
+//! GIL held; this drives the stack), and only when neither has anything the wait, without the GIL.
+//! When it is due, `pace` says.
 //! What never happens here: a virtual number reaching the kernel; the GIL being taken inside the
 //! runtime; an event of a closed virtual descriptor (the runtime forgets it in `close`).
 
 use crate::args::{self, Timeout};
 use crate::events::pair_list;
+use crate::pace::Pace;
 use mtcp_host::errno::Errno;
 use mtcp_host::runtime::{is_virtual, Runtime, Vfd, WatcherId, WATCHER_TOKEN};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use std::cell::Cell;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
-/// The longest that kernel descriptors wait while virtual ones are ready all the time.
-const KERNEL_EVERY: Duration = Duration::from_micros(50);
 /// What CPython takes for `maxevents=-1`: FD_SETSIZE - 1.
 const DEFAULT_EVENTS: usize = libc::FD_SETSIZE - 1;
 /// One `poll()` never asks for more than this, whatever `maxevents` says: it bounds the buffer.
@@ -62,22 +59,42 @@ thread_local! {
 pub struct Epoll {
     /// The real epoll; -1 once closed.
     epfd: AtomicI32,
-    watcher: OnceLock<WatcherId>,
+    /// Made with the first virtual descriptor; a forked child makes its own.
+    watcher: OwnWatcher,
     /// Kernel descriptors may be registered: those we added, less those removed. The kernel drops
     /// closed ones without telling, so this may be too high, never too low.
     kernel_fds: AtomicUsize,
-    /// When the kernel was last asked, in ns since `EPOCH`.
-    kernel_asked_ns: AtomicU64,
-    /// Its last answer had events.
-    kernel_busy: AtomicBool,
+    pace: Pace,
+    /// A one-event answer is the kernel's to give next.
+    kernel_turn: AtomicBool,
     /// `fileno()` was called: another wait object may contain this one.
     exported: AtomicBool,
 }
 
-/// Nanoseconds since the first call in this process.
-fn now_ns() -> u64 {
-    static EPOCH: OnceLock<Instant> = OnceLock::new();
-    EPOCH.get_or_init(Instant::now).elapsed().as_nanos() as u64
+/// The watcher of this process's runtime, if there is one yet.
+#[derive(Default)]
+struct OwnWatcher(Mutex<Option<(WatcherId, u32)>>);
+
+impl OwnWatcher {
+    fn get(&self) -> Option<WatcherId> {
+        let slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.filter(|&(_, generation)| generation == Runtime::generation()).map(|(w, _)| w)
+    }
+
+    fn get_or_make(
+        &self,
+        make: impl FnOnce() -> Result<WatcherId, Errno>,
+    ) -> Result<WatcherId, Errno> {
+        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match *slot {
+            Some((w, generation)) if generation == Runtime::generation() => Ok(w),
+            _ => {
+                let w = make()?;
+                *slot = Some((w, Runtime::generation()));
+                Ok(w)
+            }
+        }
+    }
 }
 
 fn closed_error() -> PyErr {
@@ -131,10 +148,10 @@ impl Epoll {
     fn wrap(epfd: RawFd, kernel_fds: usize) -> Self {
         Self {
             epfd: AtomicI32::new(epfd),
-            watcher: OnceLock::new(),
+            watcher: OwnWatcher::default(),
             kernel_fds: AtomicUsize::new(kernel_fds),
-            kernel_asked_ns: AtomicU64::new(0),
-            kernel_busy: AtomicBool::new(true),
+            pace: Pace::new(),
+            kernel_turn: AtomicBool::new(true),
             exported: AtomicBool::new(false),
         }
     }
@@ -148,10 +165,12 @@ impl Epoll {
 
     fn watcher_or_new(&self, py: Python<'_>, epfd: RawFd) -> PyResult<WatcherId> {
         if let Some(w) = self.watcher.get() {
-            return Ok(*w);
+            return Ok(w);
         }
-        let new = Runtime::global().watcher(Some(epfd)).map_err(|e| args::os_error(py, e))?;
-        let w = *self.watcher.get_or_init(|| new);
+        let w = self
+            .watcher
+            .get_or_make(|| Runtime::try_global()?.watcher(Some(epfd)))
+            .map_err(|e| args::os_error(py, e))?;
         if self.exported.load(Relaxed) {
             Runtime::global().watcher_fd(w);
         }
@@ -164,7 +183,7 @@ impl Epoll {
             control(epfd, op, fd, mask).map_err(|e| args::os_error(py, e))?;
             if op == libc::EPOLL_CTL_ADD {
                 self.kernel_fds.fetch_add(1, Relaxed);
-                self.kernel_busy.store(true, Relaxed);
+                self.pace.answered(true);
             } else if op == libc::EPOLL_CTL_DEL {
                 let less = |n: usize| Some(n.saturating_sub(1));
                 let _ = self.kernel_fds.fetch_update(Relaxed, Relaxed, less);
@@ -176,7 +195,7 @@ impl Epoll {
             runtime.watch(self.watcher_or_new(py, epfd)?, op, fd, mask, fd as u64)
         } else {
             match self.watcher.get() {
-                Some(w) => runtime.watch(*w, op, fd, mask, fd as u64),
+                Some(w) => runtime.watch(w, op, fd, mask, fd as u64),
                 None if runtime.is_open(fd) => Err(Errno(libc::ENOENT)),
                 None => Err(Errno(libc::EBADF)),
             }
@@ -210,18 +229,22 @@ impl Epoll {
 
     /// Whether the kernel is to be asked in this turn, though virtual descriptors are ready.
     fn kernel_is_due(&self, watcher: WatcherId) -> bool {
-        let now = now_ns();
-        let due = self.kernel_busy.load(Relaxed)
-            || now.saturating_sub(self.kernel_asked_ns.load(Relaxed))
-                >= KERNEL_EVERY.as_nanos() as u64;
-        if !due {
+        if !self.pace.is_due() {
             return false;
         }
-        self.kernel_asked_ns.store(now, Relaxed);
         self.kernel_fds.load(Relaxed) > 0 || Runtime::global().watcher_halves(watcher) > 0
     }
 
-    /// The kernel's events after `got` virtual ones, without waiting.
+    /// How much of an answer of `max` events the kernel may take. An answer of one is given to
+    /// either side by turns.
+    fn kernel_room(&self, max: usize) -> usize {
+        match max {
+            1 => usize::from(self.kernel_turn.fetch_xor(true, Relaxed)),
+            _ => max.div_ceil(2),
+        }
+    }
+
+    /// Up to `room` events of the kernel, without waiting.
     fn add_kernel(
         &self,
         py: Python<'_>,
@@ -238,7 +261,7 @@ impl Epoll {
             Ok(()) | Err(Errno(libc::EINTR)) => {}
             Err(e) => return Err(args::os_error(py, e)),
         }
-        self.kernel_busy.store(!buffer.is_empty(), Relaxed);
+        self.pace.answered(!buffer.is_empty());
         Ok(())
     }
 
@@ -256,11 +279,17 @@ impl Epoll {
         let Buffers { watched, kernel } = buffers;
         watched.clear();
         kernel.clear();
-        let ready = runtime.watcher_ready(watcher, max, watched);
-        if ready > 0 {
-            if self.kernel_is_due(watcher) {
-                self.add_kernel(py, epfd, max.saturating_sub(ready), kernel)?;
-            }
+        if self.kernel_is_due(watcher) {
+            // Before the virtual ones, which may well fill the whole answer every time.
+            self.add_kernel(py, epfd, self.kernel_room(max), kernel)?;
+        }
+        let room = max.saturating_sub(kernel.len());
+        if timeout != Timeout::Zero && kernel.is_empty() {
+            runtime.watcher_spin(watcher, room, watched);
+        } else if room > 0 {
+            runtime.watcher_ready(watcher, room, watched);
+        }
+        if !watched.is_empty() || !kernel.is_empty() {
             return Ok(());
         }
         if timeout == Timeout::Zero {
@@ -304,7 +333,7 @@ impl Epoll {
                 buffers.watched.clear();
                 self.poll_kernel(py, epfd, timeout, max, &mut buffers.kernel)
             }
-            Some(w) => self.poll_both(py, epfd, *w, timeout, max, buffers),
+            Some(w) => self.poll_both(py, epfd, w, timeout, max, buffers),
         }
     }
 
@@ -331,7 +360,7 @@ impl Epoll {
             return Ok(());
         }
         if let Some(w) = self.watcher.get() {
-            Runtime::global().watcher_close(*w);
+            Runtime::global().watcher_close(w);
         }
         // SAFETY: the number was ours, and nobody finds it any more.
         match unsafe { libc::close(epfd) } {
@@ -402,7 +431,7 @@ impl Epoll {
         // Somebody else may poll it: from now on the watcher's wake-up is kept in it.
         self.exported.store(true, Relaxed);
         if let Some(w) = self.watcher.get() {
-            Runtime::global().watcher_fd(*w);
+            Runtime::global().watcher_fd(w);
         }
         Ok(epfd)
     }

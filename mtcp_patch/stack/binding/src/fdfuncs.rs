@@ -139,6 +139,20 @@ pub fn fd_get_blocking(py: Python<'_>, vfd: Vfd) -> PyResult<bool> {
     Runtime::global().nonblocking(vfd).map(|on| !on).map_err(|e| args::os_error(py, e))
 }
 
+/// os.set_inheritable(fd, inheritable, /)
+#[pyfunction]
+#[pyo3(signature = (vfd, inheritable, /))]
+pub fn fd_set_inheritable(py: Python<'_>, vfd: Vfd, inheritable: bool) -> PyResult<()> {
+    Runtime::global().set_inheritable(vfd, inheritable).map_err(|e| args::os_error(py, e))
+}
+
+/// os.get_inheritable(fd, /)
+#[pyfunction]
+#[pyo3(signature = (vfd, /))]
+pub fn fd_get_inheritable(py: Python<'_>, vfd: Vfd) -> PyResult<bool> {
+    Runtime::global().inheritable(vfd).map_err(|e| args::os_error(py, e))
+}
+
 /// FIONREAD: bytes that a read would return at once.
 #[pyfunction]
 pub fn fd_readable_bytes(py: Python<'_>, vfd: Vfd) -> PyResult<usize> {

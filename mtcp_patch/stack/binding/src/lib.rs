@@ -9,6 +9,7 @@ mod events;
 mod fdfuncs;
 mod gil;
 mod object;
+mod pace;
 mod poll;
 mod process;
 mod select;
@@ -57,6 +58,8 @@ fn add_waiting(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(fdfuncs::fd_is_open, m)?)?;
     m.add_function(wrap_pyfunction!(fdfuncs::fd_set_blocking, m)?)?;
     m.add_function(wrap_pyfunction!(fdfuncs::fd_get_blocking, m)?)?;
+    m.add_function(wrap_pyfunction!(fdfuncs::fd_set_inheritable, m)?)?;
+    m.add_function(wrap_pyfunction!(fdfuncs::fd_get_inheritable, m)?)?;
     m.add_function(wrap_pyfunction!(fdfuncs::fd_readable_bytes, m)?)?;
     m.add_function(wrap_pyfunction!(fdfuncs::fd_sendfile, m)?)?;
     Ok(())

@@ -107,8 +107,11 @@ fn poll_kernel(fds: &mut [PollFd], timeout_ms: i32) -> Result<usize, Errno> {
 /// Waits for `fds` of both kinds. The GIL is held on entry, and released only to sleep.
 pub fn wait_for(py: Python<'_>, fds: &mut [PollFd], timeout: Timeout) -> PyResult<usize> {
     let runtime = Runtime::global();
+    if timeout == Timeout::Zero {
+        return Ok(runtime.poll_look(fds));
+    }
     let ready = runtime.poll_ready(fds);
-    if ready > 0 || timeout == Timeout::Zero {
+    if ready > 0 {
         return Ok(ready);
     }
     let deadline = timeout.deadline();

@@ -8,6 +8,7 @@
 
 use crate::args;
 use crate::events::pair_list;
+use crate::pace::Pace;
 use mtcp_host::runtime::{Runtime, Vfd, WatcherId, WATCHER_TOKEN};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -19,15 +20,18 @@ use std::sync::Mutex;
 #[pyclass(module = "mtcp_patch.stack._native", frozen)]
 pub struct Watcher {
     id: WatcherId,
+    /// Of which of the process's runtimes, counted by forks.
+    generation: u32,
     epfd: OwnedFd,
     closed: AtomicBool,
+    pace: Pace,
     /// Kept from one `collect` to the next; locked with the GIL held, never across a wait.
     found: Mutex<Vec<(Vfd, u32, u64)>>,
 }
 
 impl Watcher {
     fn id(&self) -> PyResult<WatcherId> {
-        if self.closed.load(Relaxed) {
+        if self.closed.load(Relaxed) || self.generation != Runtime::generation() {
             return Err(PyValueError::new_err("I/O operation on closed watcher"));
         }
         Ok(self.id)
@@ -43,11 +47,14 @@ impl Watcher {
         // An error would be EBADF after a careless close by the program: then there are none.
         let events = mtcp_host::sys::epoll_now(self.epfd.as_raw_fd(), max).unwrap_or_default();
         let own = events.into_iter().filter(|&(_, data)| data != WATCHER_TOKEN);
+        let before = found.len();
         found.extend(own.map(|(mask, data)| (data as Vfd, mask, data)));
+        self.pace.answered(found.len() > before);
     }
 
     fn release(&self) {
-        if !self.closed.swap(true, Relaxed) {
+        let own = self.generation == Runtime::generation();
+        if !self.closed.swap(true, Relaxed) && own {
             Runtime::global().watcher_close(self.id);
         }
     }
@@ -66,9 +73,16 @@ impl Watcher {
         let runtime = Runtime::try_global().map_err(|e| args::os_error(py, e))?;
         let epfd = mtcp_host::sys::epoll_create().map_err(|e| args::os_error(py, e))?;
         let id = runtime.watcher(Some(epfd.as_raw_fd())).map_err(|e| args::os_error(py, e))?;
-        // Registers the wake-up for virtual descriptors in the epoll.
-        runtime.watcher_fd(id);
-        Ok(Self { id, epfd, closed: AtomicBool::new(false), found: Mutex::new(Vec::new()) })
+        // The wake-up for virtual descriptors, while the loop sleeps.
+        runtime.watcher_join(id).map_err(|e| args::os_error(py, e))?;
+        Ok(Self {
+            id,
+            generation: Runtime::generation(),
+            epfd,
+            closed: AtomicBool::new(false),
+            pace: Pace::new(),
+            found: Mutex::new(Vec::new()),
+        })
     }
 
     /// Watch `vfd` for `mask` (epoll bits). FileExistsError if it is watched, EBADF if it is closed.
@@ -93,7 +107,7 @@ impl Watcher {
         found.clear();
         let runtime = Runtime::global();
         let ready = runtime.watcher_ready(id, max, &mut found);
-        if ready == 0 && runtime.watcher_halves(id) > 0 {
+        if (ready == 0 || self.pace.is_due()) && runtime.watcher_halves(id) > 0 {
             self.add_kernel(max, &mut found);
         }
         pair_list(py, found.len(), found.iter().map(|&(_, mask, data)| (data as Vfd, mask)))

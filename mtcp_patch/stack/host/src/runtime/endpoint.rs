@@ -122,6 +122,24 @@ impl Inner {
 }
 
 impl Runtime {
+    /// Whether a number is inheritable (not FD_CLOEXEC). Remembered for the program's sake; no
+    /// virtual descriptor survives exec.
+    ///
+    /// # Errors
+    /// EBADF.
+    pub fn inheritable(&self, vfd: Vfd) -> Result<bool, Errno> {
+        self.lock().vfds.inheritable(vfd).copied().ok_or(Errno(libc::EBADF))
+    }
+
+    /// See [`Runtime::inheritable`].
+    ///
+    /// # Errors
+    /// EBADF.
+    pub fn set_inheritable(&self, vfd: Vfd, on: bool) -> Result<(), Errno> {
+        *self.lock().vfds.inheritable(vfd).ok_or(Errno(libc::EBADF))? = on;
+        Ok(())
+    }
+
     /// A new descriptor of `family` (AF_INET or AF_INET6), with the kernel socket that will
     /// reserve its port.
     ///

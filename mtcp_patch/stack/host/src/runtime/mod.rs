@@ -32,7 +32,7 @@ mod watcher;
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::ThreadId;
 
@@ -91,13 +91,21 @@ pub struct Runtime {
 
 /// The process's runtime: null until first used; replaced in a forked child.
 static GLOBAL: AtomicPtr<Runtime> = AtomicPtr::new(std::ptr::null_mut());
-/// Settings for the runtime to come, and the guard of its construction.
-static PENDING: Mutex<Option<Settings>> = Mutex::new(None);
+/// See [`Runtime::generation`].
+static GENERATION: AtomicU32 = AtomicU32::new(0);
+/// What the runtime to come is built with, and the guard of its construction.
+static PENDING: Mutex<Pending> = Mutex::new(Pending { settings: None, inherited: Vec::new() });
+
+struct Pending {
+    settings: Option<Settings>,
+    /// In a forked child, what it has from its parent.
+    inherited: Vec<(Vfd, desc::Desc, Option<port::Port>)>,
+}
 
 impl Runtime {
     /// Sets what the runtime is built with. Without effect on one that was built already.
     pub fn configure(settings: Settings) {
-        *PENDING.lock().unwrap_or_else(PoisonError::into_inner) = Some(settings);
+        PENDING.lock().unwrap_or_else(PoisonError::into_inner).settings = Some(settings);
     }
 
     /// A runtime with its threads, apart from the process's own one.
@@ -149,14 +157,33 @@ impl Runtime {
 
     #[cold]
     fn build_global() -> Result<&'static Self, Errno> {
-        let pending = PENDING.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pending = PENDING.lock().unwrap_or_else(PoisonError::into_inner);
         let p = GLOBAL.load(Ordering::Acquire);
         // SAFETY: as in `try_global`; another thread was first.
         if let Some(runtime) = unsafe { p.as_ref() } {
             return Ok(runtime);
         }
-        let settings = pending.clone().unwrap_or_default();
-        Ok(Self::install(Self::new(settings)?))
+        let new = Self::new(pending.settings.clone().unwrap_or_default())?;
+        for (vfd, desc, port) in pending.inherited.drain(..) {
+            new.lock().adopt(vfd, desc, port);
+        }
+        Ok(Self::install(new))
+    }
+
+    /// In a forked child: the process has no runtime any more, and the next one takes over what is
+    /// inherited.
+    fn forget_global(settings: Settings, inherited: Vec<(Vfd, desc::Desc, Option<port::Port>)>) {
+        let mut pending = PENDING.lock().unwrap_or_else(PoisonError::into_inner);
+        *pending = Pending { settings: Some(settings), inherited };
+        GLOBAL.store(std::ptr::null_mut(), Ordering::Release);
+        GENERATION.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Which of the process's runtimes is the present one: forks between the first process and
+    /// this one. A [`WatcherId`] is of one generation only.
+    #[inline]
+    pub fn generation() -> u32 {
+        GENERATION.load(Ordering::Relaxed)
     }
 
     /// Makes a runtime the process's one. The former one is leaked: in a forked child its threads

@@ -137,12 +137,9 @@ impl Runtime {
     pub fn after_fork_child(&self) -> Result<(), Errno> {
         // The lock may be held by a thread that does not exist here; its state is then unusable.
         let inherited = self.shared.inner.try_lock().ok().map(|mut inner| inner.leave_behind());
-        let settings = self.settings.clone();
-        let new = Self::install(Self::new(settings)?);
-        let mut inner = new.lock();
-        for (vfd, desc, port) in inherited.unwrap_or_default() {
-            inner.adopt(vfd, desc, port);
-        }
+        // Only at the first need: most children go on to exec, after closing every descriptor that
+        // they do not know, which would take the new stack's away.
+        Self::forget_global(self.settings.clone(), inherited.unwrap_or_default());
         Ok(())
     }
 }
@@ -181,7 +178,7 @@ impl Inner {
         kept
     }
 
-    fn adopt(&mut self, vfd: Vfd, mut desc: Desc, port: Option<Port>) {
+    pub(super) fn adopt(&mut self, vfd: Vfd, mut desc: Desc, port: Option<Port>) {
         desc.port = port.map(|p| self.ports.insert(p));
         let index = self.descs.insert(desc);
         self.vfds.insert_at(vfd, index);

@@ -16,10 +16,24 @@ pub fn is_virtual(fd: i32) -> bool {
     fd >= VFD_BASE
 }
 
+/// An open number.
+#[derive(Clone, Copy)]
+struct Slot {
+    desc: usize,
+    /// As FD_CLOEXEC, a property of the number. Only remembered: none survives exec.
+    inheritable: bool,
+}
+
+impl Slot {
+    fn new(desc: usize) -> Self {
+        Self { desc, inheritable: false }
+    }
+}
+
 /// Virtual descriptor → index of its open file description.
 #[derive(Default)]
 pub(super) struct VfdTable {
-    slots: Vec<Option<usize>>,
+    slots: Vec<Option<Slot>>,
     free: BinaryHeap<Reverse<usize>>,
 }
 
@@ -34,7 +48,7 @@ impl VfdTable {
             }
             None => return None,
         };
-        *self.slots.get_mut(index)? = Some(desc);
+        *self.slots.get_mut(index)? = Some(Slot::new(desc));
         Some(VFD_BASE + index as i32)
     }
 
@@ -48,27 +62,32 @@ impl VfdTable {
             self.slots.push(None);
         }
         if let Some(slot) = self.slots.get_mut(index) {
-            *slot = Some(desc);
+            *slot = Some(Slot::new(desc));
         }
     }
 
     /// The description behind an open number.
     #[inline]
     pub fn get(&self, vfd: Vfd) -> Option<usize> {
-        self.slots.get(Self::index(vfd)?).copied().flatten()
+        self.slots.get(Self::index(vfd)?)?.as_ref().map(|slot| slot.desc)
     }
 
     /// Closes a number and returns its description.
     pub fn remove(&mut self, vfd: Vfd) -> Option<usize> {
         let index = Self::index(vfd)?;
-        let desc = self.slots.get_mut(index)?.take()?;
+        let desc = self.slots.get_mut(index)?.take()?.desc;
         self.free.push(Reverse(index));
         Some(desc)
     }
 
+    /// The inheritable flag of an open number.
+    pub fn inheritable(&mut self, vfd: Vfd) -> Option<&mut bool> {
+        self.slots.get_mut(Self::index(vfd)?)?.as_mut().map(|slot| &mut slot.inheritable)
+    }
+
     /// The open numbers, ascending, with their descriptions.
     pub fn iter(&self) -> impl Iterator<Item = (Vfd, usize)> + '_ {
-        self.slots.iter().enumerate().filter_map(|(i, d)| d.map(|d| (VFD_BASE + i as i32, d)))
+        self.slots.iter().enumerate().filter_map(|(i, s)| s.map(|s| (VFD_BASE + i as i32, s.desc)))
     }
 
     #[inline]

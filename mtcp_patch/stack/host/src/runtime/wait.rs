@@ -58,6 +58,12 @@ impl Inner {
         }
     }
 
+    /// No entry has anything to do with the kernel.
+    fn only_ours(&self, fds: &[PollFd]) -> bool {
+        fds.iter()
+            .all(|e| is_virtual(e.fd) && self.desc(e.fd).is_ok_and(|desc| !desc.has_kernel_half()))
+    }
+
     /// Takes a watcher for a blocked call and registers it with the entries' descriptions.
     fn attach_waiter(&mut self, fds: &[PollFd]) -> Result<usize, Errno> {
         let index = match self.idle_waiters.pop() {
@@ -161,22 +167,28 @@ impl Inner {
 }
 
 impl Runtime {
-    /// Drives the stack, then looks at all entries without sleeping (poll(2) with timeout 0); when
-    /// nothing is ready it keeps polling for a short, adaptive time. The number of entries with
-    /// `revents`. Call it with the GIL.
-    pub fn poll_ready(&self, fds: &mut [PollFd]) -> usize {
+    /// Drives the stack, then looks at all entries (poll(2) with timeout 0). The number of entries
+    /// with `revents`. Call it with the GIL.
+    pub fn poll_look(&self, fds: &mut [PollFd]) -> usize {
         let mut kernel = Vec::new();
-        {
+        let found = {
             let mut inner = self.lock();
             inner.app_turn();
-            let found = inner.scan(fds);
             inner.kernel_part(fds, &mut kernel);
-            if found > 0 && kernel.is_empty() {
-                return found;
-            }
+            inner.scan(fds)
+        };
+        if kernel.is_empty() {
+            return found;
         }
-        if !kernel.is_empty() {
-            return poll_kernel(fds, &mut kernel, Some(Duration::ZERO)).unwrap_or(0);
+        poll_kernel(fds, &mut kernel, Some(Duration::ZERO)).unwrap_or(found)
+    }
+
+    /// As [`Runtime::poll_look`]; when nothing is ready, and all entries are on our stack, it keeps
+    /// looking for a short, adaptive time.
+    pub fn poll_ready(&self, fds: &mut [PollFd]) -> usize {
+        let found = self.poll_look(fds);
+        if found > 0 || !self.lock().only_ours(fds) {
+            return found;
         }
         self.spin.run(|| {
             let mut inner = self.lock();

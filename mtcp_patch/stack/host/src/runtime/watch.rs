@@ -107,6 +107,19 @@ impl Runtime {
         watcher.fd()
     }
 
+    /// Puts the set's wake-up into its epoll for a foreign event loop, which sleeps on that epoll
+    /// and says so ([`Runtime::foreign_sleep`]): only then are candidates signalled, so that a
+    /// loop that finds enough to do pays no system call for them.
+    ///
+    /// # Errors
+    /// Those of epoll_ctl(2).
+    pub fn watcher_join(&self, w: WatcherId) -> Result<(), Errno> {
+        let inner = self.lock();
+        let watcher = inner.watchers.get(w.0).ok_or(Errno(libc::EBADF))?;
+        let epfd = watcher.epfd.ok_or(Errno(libc::EINVAL))?;
+        sys::epoll_ctl(epfd, libc::EPOLL_CTL_ADD, watcher.fd(), libc::EPOLLIN as u32, WATCHER_TOKEN)
+    }
+
     /// How many kernel sockets behind the set's descriptors its epoll must be asked for.
     pub fn watcher_halves(&self, w: WatcherId) -> usize {
         self.lock().watchers.get(w.0).map_or(0, |w| w.halves)
@@ -139,6 +152,10 @@ impl Runtime {
     /// or has woken. While it sleeps the stack's timers are the TCP thread's.
     pub fn foreign_sleep(&self, w: WatcherId, begin: bool) {
         let mut inner = self.lock();
+        if let Some(watcher) = inner.watchers.get_mut(w.0) {
+            watcher.sleeping = begin;
+            watcher.settle();
+        }
         if begin {
             if inner.sleeper.is_some() {
                 return;

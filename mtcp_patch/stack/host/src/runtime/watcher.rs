@@ -173,7 +173,7 @@ impl Watcher {
 
     /// Brings the eventfd into line with the candidates after a collection or a sleep.
     pub fn settle(&mut self) {
-        if self.exported && !self.ready.is_empty() {
+        if (self.exported || self.sleeping) && !self.ready.is_empty() {
             self.signal();
         } else if self.signaled {
             self.signaled = false;
