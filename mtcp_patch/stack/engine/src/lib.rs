@@ -2,6 +2,15 @@
 //!
 //! It is `no_std`, so a clock, a random source, a descriptor and a thread are not merely
 //! forbidden by a lint: they cannot be named. Time and entropy are arguments.
+//!
+//! The path of a byte, one module a step:
+//!
+//! ```text
+//!   device ─ frame ─> wire ─ segment ─> flow, listen ─> tcp ─> event ─> the driver (crate `host`)
+//!            shard::handle_frame leads through all of it, shard::transmit back out
+//! ```
+//! [`shard`] is the door: start reading there. [`limits`] has every maximum, [`stats`] every
+//! counter.
 #![no_std]
 #![forbid(unsafe_code)]
 

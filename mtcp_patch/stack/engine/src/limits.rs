@@ -16,11 +16,11 @@ pub const MAX_CHALLENGE_ACKS_PER_SECOND: u32 = 1000;
 /// connection, in microseconds: two peers that disagree must not answer each other for ever.
 pub const OUT_OF_WINDOW_ACK_INTERVAL_US: u64 = 500_000;
 
+/// SYNs and SYN-ACKs waiting for one device. While it takes none, connections may come and go.
+pub const MAX_PENDING_CONTROL: usize = 65_536;
+
 /// Segments that one connection may send before the next of the data list has its turn.
 pub const MAX_SEGMENTS_PER_TURN: usize = 16;
-
-/// Devices of one shard.
-pub const MAX_DEVICES: usize = 256;
 
 /// Listeners of one shard.
 pub const MAX_LISTENERS: usize = 65_536;

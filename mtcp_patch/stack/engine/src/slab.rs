@@ -30,14 +30,9 @@ impl<T> Slab<T> {
         self.slots.len() - self.free.len()
     }
 
-    /// Whether `insert` would fail.
-    pub(crate) fn is_full(&self) -> bool {
-        self.len() >= self.max
-    }
-
     /// Puts the object that `make` builds from its (index, generation) into the table.
     pub(crate) fn insert(&mut self, make: impl FnOnce(u32, u32) -> T) -> Option<(u32, u32)> {
-        if self.is_full() {
+        if self.len() >= self.max {
             return None;
         }
         let index = match self.free.pop() {

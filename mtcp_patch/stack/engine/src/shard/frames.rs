@@ -5,7 +5,7 @@ use alloc::boxed::Box;
 use super::{Env, Shard, Slot};
 use crate::device::DeviceId;
 use crate::event::{ConnId, Error, ListenerId};
-use crate::limits::MIN_SEND_MSS;
+use crate::limits::{MAX_PENDING_CONTROL, MIN_SEND_MSS};
 use crate::listen::Listener;
 use crate::slab::Slab;
 use crate::stats::Refusal;
@@ -94,13 +94,11 @@ impl Shard {
         id: ListenerId,
         iss_floor: Option<Seq>,
     ) {
-        let Some(listener) = self.listeners.get_mut(id.index, id.generation) else { return };
+        let Some(listener) = self.listeners.get(id.index, id.generation) else { return };
         let refusal = if listener.is_full() {
             Some(Refusal::AcceptQueueFull)
         } else if listener.syn_queue >= self.env.config.syn_queue {
             Some(Refusal::SynQueueFull)
-        } else if self.conns.is_full() {
-            Some(Refusal::ConnectionLimit)
         } else {
             None
         };
@@ -108,13 +106,12 @@ impl Shard {
             self.env.stats.refuse(refusal);
             return;
         }
-        listener.syn_queue += 1;
+        let options = listener.options.inherit;
         let mut iss = self.env.secrets.isn(now, &seg.dst, &seg.src);
         if let Some(floor) = iss_floor {
             // RFC 9293 MAY-2: beyond every number of the previous incarnation.
             iss = if iss.gt(floor) { iss } else { floor + 0x1_0000 };
         }
-        let options = listener.options.inherit;
         let origin = Origin {
             id: ConnId { index: 0, generation: 0 },
             state: State::SynReceived,
@@ -127,15 +124,24 @@ impl Shard {
             iss,
             adv_mss: Offer::mss(self.env.mtu(device), &seg.dst).min(options.max_segment()),
         };
-        if let Some((tcb, env)) = self.insert(now, origin) {
-            input::take_syn(tcb, env, now, seg);
-            env.enqueue(tcb, list::CONTROL);
+        let Some((tcb, env)) = self.insert(now, origin) else {
+            self.env.stats.refuse(Refusal::ConnectionLimit);
+            return;
+        };
+        input::take_syn(tcb, env, now, seg);
+        env.enqueue(tcb, list::CONTROL);
+        if let Some(listener) = self.listeners.get_mut(id.index, id.generation) {
+            listener.syn_queue += 1;
         }
     }
 
     /// Makes a connection and enters it in the tables. `None`: there are too many.
     pub(super) fn insert(&mut self, now: Instant, origin: Origin) -> Option<(&mut Tcb, &mut Env)> {
         let (local, remote) = (origin.local, origin.remote);
+        let waiting = self.env.port(origin.device).map_or(0, |port| port.control.len());
+        if waiting >= MAX_PENDING_CONTROL {
+            return None;
+        }
         let config = &self.env.config;
         let (index, generation) = self.conns.insert(|index, generation| {
             let origin = Origin { id: ConnId { index, generation }, ..origin };

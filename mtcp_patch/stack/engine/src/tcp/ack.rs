@@ -5,7 +5,7 @@
 
 use super::congestion::Controller;
 use super::state::{Cause, State};
-use super::tcb::{list, Tcb};
+use super::tcb::{list, Owner, Tcb};
 use super::timer::{self, Timer};
 use super::{recovery, window};
 use crate::shard::Env;
@@ -45,8 +45,10 @@ pub(crate) fn process(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<
             recovery::on_duplicate_ack(tcb, env);
         }
     }
-    if (tcb.persist || tcb.snd_wnd == 0) && seg.ack.ge(tcb.snd_una) {
-        // The peer lives: RFC 9293 3.8.6.1 lets probes go on as long as they are answered.
+    let probed = (tcb.persist || tcb.snd_wnd == 0) && seg.ack.ge(tcb.snd_una);
+    if probed && tcb.owner != Owner::Nobody {
+        // The peer lives: RFC 9293 3.8.6.1 lets probes go on as long as they are answered. But a
+        // peer that never reads must not hold the memory of a connection that nobody waits for.
         tcb.retries = 0;
     }
     if tcb.snd_wnd > old_window {

@@ -237,6 +237,21 @@ fn a_closed_window_is_probed_for_as_long_as_the_peer_answers() {
 }
 
 #[test]
+fn a_peer_that_never_reads_does_not_hold_an_orphan() {
+    let (mut b, id) = Bench::accepted();
+    b.peer_wnd = 0;
+    b.peer(A, 1, 1, b"");
+    b.send(id, b"never read").unwrap();
+    b.shard.close(b.now, id);
+    let mut count = 0;
+    while !b.next_sent(1_000_000_000).1.is_empty() {
+        count += 1;
+        b.peer(A, 1, 1, b"");
+    }
+    assert_eq!((count, b.events()), (8, std::vec![Event::Freed(id)]));
+}
+
+#[test]
 fn probes_without_answer_end() {
     let (mut b, id) = Bench::accepted();
     b.peer_wnd = 0;

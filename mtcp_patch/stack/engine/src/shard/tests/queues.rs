@@ -148,6 +148,21 @@ fn replies_are_bounded() {
 }
 
 #[test]
+fn what_a_stuck_device_does_not_take_is_bounded() {
+    let mut b = Bench::new();
+    for i in 0..70_000u32 {
+        b.theirs = SocketAddr::from(([10, 9, (i >> 8) as u8, i as u8], 1000));
+        b.peer_unchecked(S, 0, 0, b"");
+        b.peer_unchecked(R, 1, 0, b"");
+    }
+    assert_eq!(b.shard.stats().refused(Refusal::ConnectionLimit), 70_000 - 65_536);
+    assert_eq!(b.shard.connections().count(), 0);
+    assert_eq!(b.brief(), []);
+    b.theirs = SocketAddr::from(([10, 9, 0, 0], 1000));
+    b.accept();
+}
+
+#[test]
 fn ranges_out_of_order_are_bounded() {
     let (mut b, _) = Bench::accepted();
     for i in 0..200 {

@@ -1,4 +1,4 @@
-//! What the stack itself costs: `cargo run --release -p mtcp-engine --example turn`.
+//! What the stack itself costs: `cargo bench -p mtcp-engine --bench turn`.
 //!
 //! A client and a server in one shard over the in-process loopback: a 64-byte request and reply
 //! (both ends, every layer from `send` to `recv`; CPU time), bulk in one direction, and opening and closing.
@@ -194,8 +194,8 @@ fn open_close(count: usize) {
 }
 
 fn main() {
-    // With a number: only the echo of that many connections, for a profiler.
-    if let Some(pairs) = std::env::args().nth(1).and_then(|text| text.parse().ok()) {
+    // With `-- N`: only the echo of that many connections, for a profiler.
+    if let Some(pairs) = std::env::args().skip(1).find_map(|text| text.parse().ok()) {
         return echo(pairs, 5_000_000 / pairs, 0);
     }
     for pairs in [1, 64, 1024, 10_000] {
