@@ -283,6 +283,10 @@ impl Journal {
         let entry = self.new_entry(pid, paths)?;
         self.write(&entry)?;
         for (path, _) in &entry.values {
+            // Not written when it is right: in a container it may be set and read-only.
+            if read_value(path)? == WANTED {
+                continue;
+            }
             if let Err(e) = write_value(path, WANTED) {
                 let undone = restore_here(&entry.values).and_then(|_| self.remove(&entry));
                 return undone.and(Err(e));

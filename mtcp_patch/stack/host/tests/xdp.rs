@@ -620,3 +620,56 @@ fn what_an_interface_that_is_down_does_not_take_leaves_when_it_is_up() {
         assert_eq!(device.counters().tx_lost, 0);
     });
 }
+
+/// An ICMP error from `from` to the source of `segment`, quoting its beginning.
+fn icmp_error(kind: u8, from: &str, segment: &Tcp, quoted: usize) -> Vec<u8> {
+    let frame = segment.to_frame();
+    let mut message = vec![kind, 4, 0, 0, 0, 0, 3, 232];
+    message.extend(&frame[14..frame.len().min(14 + quoted)]);
+    common::icmp_frame(from.parse().unwrap(), segment.src.ip(), message)
+}
+
+#[test]
+fn icmp_errors_come_to_whoever_sent_the_segment() {
+    if !privileged("icmp_errors_come_to_whoever_sent_the_segment") {
+        return;
+    }
+    in_namespace(|| {
+        let mut device = open("lo");
+        device.steer(address("127.0.0.1:8080"), true).unwrap();
+        device.steer(address("[::]:8080"), true).unwrap();
+        let segment = |src: &str, dst: &str| Tcp {
+            src: address(src),
+            dst: address(dst),
+            seq: 77,
+            ack: 0,
+            flags: ACK,
+            window: 1000,
+            options: Vec::new(),
+            payload: vec![1; 1000],
+        };
+        let v4 = segment("127.0.0.1:8080", "127.0.0.1:5");
+        let v6 = segment("[::1]:8080", "[::1]:5");
+        let theirs4 = segment("127.0.0.1:8081", "127.0.0.1:8080");
+        let theirs6 = segment("[::1]:8081", "[::1]:8080");
+        for (frame, ours) in [
+            (icmp_error(3, "127.0.0.1", &v4, 28), true),
+            (icmp_error(11, "127.0.0.1", &v4, 500), true),
+            (icmp_error(12, "127.0.0.1", &v4, 28), true),
+            (icmp_error(8, "127.0.0.1", &v4, 28), false), // an echo request
+            (icmp_error(3, "127.0.0.1", &theirs4, 28), false),
+            (icmp_error(3, "127.0.0.1", &v4, 20), false), // quotes too little
+            (icmp_error(2, "::1", &v6, 48), true),
+            (icmp_error(1, "::1", &v6, 1000), true),
+            (icmp_error(128, "::1", &v6, 48), false), // an echo request
+            (icmp_error(2, "::1", &theirs6, 48), false),
+            (icmp_error(2, "::1", &v6, 40), false),
+        ] {
+            send(&mut device, &frame);
+            let mut got = Vec::new();
+            device.receive(8, &mut |f| got.push(f.to_vec()));
+            // What the kernel answers to an echo request does not come to us either.
+            assert_eq!(got, if ours { vec![frame] } else { vec![] });
+        }
+    });
+}

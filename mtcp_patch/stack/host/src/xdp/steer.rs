@@ -1,11 +1,11 @@
 //! Which frames come to us: the XDP program and its two maps.
 //!
 //! Owned by `XdpDevice`. The program looks up the *destination* address and port of every TCP
-//! segment, exact address first, then the wildcard of its family; a hit goes to the AF_XDP socket
-//! of the queue it came by, everything else goes on to the kernel untouched. So do:
-//! fragments (only the first has ports), IPv6 with more than four extension headers or with ones
-//! other than hop-by-hop, routing and destination options, VLAN-tagged frames, and ICMP errors:
-//! those about our segments reach the kernel, which finds no socket for them and counts them.
+//! segment, and the *source* in the segment that an ICMP error quotes: exact address first, then
+//! the wildcard of its family. A hit goes to the AF_XDP socket of the queue it came by, everything
+//! else goes on to the kernel untouched. So do fragments (only the first has ports), IPv6 with
+//! more than four extension headers or with ones other than hop-by-hop, routing and destination
+//! options, and VLAN-tagged frames.
 
 use std::collections::HashMap;
 use std::io;
@@ -13,7 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::asm::{
-    Alu, AsmError, Assembler, Cond, Insn, Label, Size, FP, R0, R1, R2, R3, R4, R5, R6, R7, R8,
+    Alu, AsmError, Assembler, Cond, Insn, Label, Reg, Size, FP, R0, R1, R2, R3, R4, R5, R6, R7, R8,
 };
 use super::bpf::{self, Map};
 
@@ -64,6 +64,10 @@ const KEY_PORT: i16 = KEY + 16;
 const KEY_FAMILY: i16 = KEY + 18;
 /// Where the program reads pieces of the frame to.
 const BYTES: i16 = -32;
+/// The same, for an ICMP message with the IP header that it quotes.
+const QUOTE: i16 = -80;
+/// Length of an ICMP header.
+const ICMP: i32 = 8;
 /// Length of an Ethernet II header.
 const ETHERNET: i16 = 14;
 
@@ -79,7 +83,8 @@ fn net16(value: u16) -> i32 {
 /// CAP_PERFMON, so what stands behind options or extension headers is read by a helper.
 fn program(owned: i32, sockets: i32) -> Result<Vec<Insn>, AsmError> {
     let mut a = Assembler::new();
-    let (pass, v6, tcp, hit) = (a.label(), a.label(), a.label(), a.label());
+    let (pass, v6, hit) = (a.label(), a.label(), a.label());
+    let (tcp, icmp4, icmp6) = (a.label(), a.label(), a.label());
     a.mov(R6, R1);
     a.load(Size::Word, R2, R6, MD_DATA);
     a.load(Size::Word, R3, R6, MD_DATA_END);
@@ -88,9 +93,16 @@ fn program(owned: i32, sockets: i32) -> Result<Vec<Insn>, AsmError> {
     a.jump_if(Cond::Eq, R5, net16(0x86dd), v6);
     a.jump_if(Cond::Ne, R5, net16(0x0800), pass);
     ipv4(&mut a, pass);
-    a.jump(tcp);
+    a.jump_if(Cond::Eq, R0, libc::IPPROTO_TCP, tcp);
+    a.jump_if(Cond::Eq, R0, libc::IPPROTO_ICMP, icmp4);
+    a.jump(pass);
     a.place(v6);
-    ipv6(&mut a, pass, tcp);
+    ipv6(&mut a, pass, tcp, icmp6);
+    a.place(icmp4);
+    quoted_ipv4(&mut a, pass);
+    a.jump(tcp);
+    a.place(icmp6);
+    quoted_ipv6(&mut a, pass);
     a.place(tcp);
     load_bytes(&mut a, BYTES, 4, pass); // source and destination port
     a.load(Size::Half, R5, FP, BYTES + 2);
@@ -140,7 +152,8 @@ fn lookup(a: &mut Assembler, map: i32) {
     a.call(HELPER_MAP_LOOKUP);
 }
 
-/// Finds the TCP header of an unfragmented IPv4 packet; r7, r8 and the key's address filled.
+/// Finds what an unfragmented IPv4 packet carries: r0 protocol, r7 its offset; r8 and the key's
+/// address filled.
 fn ipv4(a: &mut Assembler, pass: Label) {
     let mapped = i32::from_ne_bytes([0, 0, 0xff, 0xff]);
     require(a, ETHERNET + 20, pass);
@@ -148,8 +161,6 @@ fn ipv4(a: &mut Assembler, pass: Label) {
     a.mov(R0, R7);
     a.alu(Alu::Rsh, R0, 4);
     a.jump_if(Cond::Ne, R0, 4, pass);
-    a.load(Size::Byte, R0, R2, ETHERNET + 9);
-    a.jump_if(Cond::Ne, R0, libc::IPPROTO_TCP, pass);
     a.load(Size::Half, R0, R2, ETHERNET + 6);
     a.alu(Alu::And, R0, net16(0x3fff)); // more fragments, or not the first one
     a.jump_if(Cond::Ne, R0, 0, pass);
@@ -159,15 +170,21 @@ fn ipv4(a: &mut Assembler, pass: Label) {
     a.store(Size::Word, FP, KEY_MIDDLE, R8);
     a.store(Size::Word, FP, KEY_LAST, R0);
     a.store(Size::Half, FP, KEY_FAMILY, i32::from(FAMILY_V4));
-    a.alu(Alu::And, R7, 15);
-    a.alu(Alu::Lsh, R7, 2); // header length, at most 60
-    a.jump_if(Cond::Lt, R7, 20, pass);
+    a.load(Size::Byte, R0, R2, ETHERNET + 9);
+    header_length(a, R7, pass);
     a.alu(Alu::Add, R7, i32::from(ETHERNET));
 }
 
-/// Finds the TCP header of an IPv6 packet behind at most four extension headers and jumps to
-/// `tcp`; r7, r8 and the key's address filled.
-fn ipv6(a: &mut Assembler, pass: Label, tcp: Label) {
+/// Turns the first byte of an IPv4 header into the header's length, 20 to 60.
+fn header_length(a: &mut Assembler, reg: Reg, pass: Label) {
+    a.alu(Alu::And, reg, 15);
+    a.alu(Alu::Lsh, reg, 2);
+    a.jump_if(Cond::Lt, reg, 20, pass);
+}
+
+/// Finds what an IPv6 packet carries behind at most four extension headers, and jumps to `tcp` or
+/// `icmp` or passes it on; r7 is its offset, r8 and the key's address are filled.
+fn ipv6(a: &mut Assembler, pass: Label, tcp: Label, icmp: Label) {
     require(a, ETHERNET + 40, pass);
     a.load(Size::Byte, R5, R2, ETHERNET);
     a.alu(Alu::Rsh, R5, 4);
@@ -183,6 +200,7 @@ fn ipv6(a: &mut Assembler, pass: Label, tcp: Label) {
     for _ in 0..MAX_EXTENSIONS {
         let extension = a.label();
         a.jump_if(Cond::Eq, R5, libc::IPPROTO_TCP, tcp);
+        a.jump_if(Cond::Eq, R5, libc::IPPROTO_ICMPV6, icmp);
         for kind in [libc::IPPROTO_HOPOPTS, libc::IPPROTO_ROUTING] {
             a.jump_if(Cond::Eq, R5, kind, extension);
         }
@@ -195,7 +213,49 @@ fn ipv6(a: &mut Assembler, pass: Label, tcp: Label) {
         a.alu(Alu::Add, R7, R5);
         a.load(Size::Byte, R5, FP, BYTES);
     }
-    a.jump_if(Cond::Ne, R5, libc::IPPROTO_TCP, pass);
+    a.jump_if(Cond::Eq, R5, libc::IPPROTO_TCP, tcp);
+    a.jump(pass);
+}
+
+/// In an ICMP error (RFC 792) at r7: the key becomes the source of the segment that it quotes, and
+/// r7 stands so that the segment's source port is where a destination port would be.
+fn quoted_ipv4(a: &mut Assembler, pass: Label) {
+    let error = a.label();
+    load_bytes(a, QUOTE, ICMP + 20, pass);
+    a.load(Size::Byte, R5, FP, QUOTE);
+    for kind in [3, 11] {
+        a.jump_if(Cond::Eq, R5, kind, error); // unreachable, time exceeded
+    }
+    a.jump_if(Cond::Ne, R5, 12, pass); // parameter problem
+    a.place(error);
+    let header = QUOTE + ICMP as i16;
+    a.load(Size::Byte, R0, FP, header + 9);
+    a.jump_if(Cond::Ne, R0, libc::IPPROTO_TCP, pass);
+    a.load(Size::Half, R0, FP, header + 6);
+    a.alu(Alu::And, R0, net16(0x1fff)); // only the first fragment has ports
+    a.jump_if(Cond::Ne, R0, 0, pass);
+    a.load(Size::Word, R0, FP, header + 12);
+    a.store(Size::Word, FP, KEY_LAST, R0);
+    a.load(Size::Byte, R0, FP, header);
+    header_length(a, R0, pass);
+    a.alu(Alu::Add, R7, R0);
+    a.alu(Alu::Add, R7, ICMP - 2);
+}
+
+/// The same for ICMPv6 (RFC 4443), of which types 1 to 4 are the errors that are defined.
+fn quoted_ipv6(a: &mut Assembler, pass: Label) {
+    load_bytes(a, QUOTE, ICMP + 40, pass);
+    a.load(Size::Byte, R5, FP, QUOTE);
+    a.jump_if(Cond::Eq, R5, 0, pass);
+    a.jump_if(Cond::Gt, R5, 4, pass);
+    let header = QUOTE + ICMP as i16;
+    a.load(Size::Byte, R0, FP, header + 6);
+    a.jump_if(Cond::Ne, R0, libc::IPPROTO_TCP, pass);
+    for word in 0..4 {
+        a.load(Size::Word, R5, FP, header + 8 + word * 4);
+        a.store(Size::Word, FP, KEY + word * 4, R5);
+    }
+    a.alu(Alu::Add, R7, ICMP + 40 - 2);
 }
 
 /// The loaded program with its maps, and who asked for which key.

@@ -236,3 +236,16 @@ pub fn udp_frame(src: SocketAddr, dst: SocketAddr, payload: &[u8]) -> Vec<u8> {
     packet.extend(payload);
     frame(src.ip(), dst.ip(), 17, packet, 6, (0, &[]))
 }
+
+/// An ICMP or ICMPv6 message as a frame for `lo`.
+pub fn icmp_frame(src: IpAddr, dst: IpAddr, mut message: Vec<u8>) -> Vec<u8> {
+    if src.is_ipv6() {
+        return frame(src, dst, 58, message, 2, (0, &[]));
+    }
+    let checksum = fold(sum(&message));
+    message[2..4].copy_from_slice(&checksum.to_be_bytes());
+    // No pseudo-header here: undo what `frame` puts into the checksum field.
+    let mut out = frame(src, dst, 1, message.clone(), 2, (0, &[]));
+    out[36..38].copy_from_slice(&checksum.to_be_bytes());
+    out
+}
