@@ -9,7 +9,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant as Clock};
 
-use common::{in_namespace, privileged, with_veth_peer};
+use common::{in_namespace, ip, privileged, with_veth_peer};
 use mtcp_engine::device::{Device, DeviceId};
 
 use mtcp_engine::event::ready;
@@ -326,5 +326,49 @@ fn our_side_opens_to_a_kernel_server() {
             assert!(peer.received == sent);
             stack.device.steer(local, false).unwrap();
         }
+    });
+}
+
+#[test]
+fn a_narrow_link_on_the_way_makes_segments_smaller() {
+    if !privileged("a_narrow_link_on_the_way_makes_segments_smaller") {
+        return;
+    }
+    in_namespace(|| {
+        let (open, opened) = std::sync::mpsc::channel::<()>();
+        let (reply, replies) = std::sync::mpsc::channel();
+        // A router, and behind it a client whose own interface says nothing of the narrow link.
+        let router = with_veth_peer("", move || {
+            std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+            let (tell, told) = std::sync::mpsc::channel();
+            let (go, ready) = std::sync::mpsc::channel::<()>();
+            let client = std::thread::spawn(move || {
+                common::unshare();
+                tell.send(common::thread_id()).unwrap();
+                ready.recv().unwrap();
+                ip("addr add 10.20.0.2/24 dev rb");
+                ip("link set rb up");
+                ip("route add default via 10.20.0.1");
+                opened.recv().unwrap();
+                let got = kernel_client("10.10.0.1:8080".parse().unwrap(), pattern(1000));
+                reply.send(got).unwrap();
+            });
+            let client_thread = told.recv().unwrap();
+            ip(&format!("link add ra mtu 1200 type veth peer name rb netns {client_thread}"));
+            ip("addr add 10.20.0.1/24 dev ra");
+            ip("link set ra up");
+            go.send(()).unwrap();
+            client.join().unwrap();
+        });
+        ip("route add default via 10.10.0.2");
+        let mut stack = Stack::open("va");
+        stack.listen("10.10.0.1:8080");
+        open.send(()).unwrap();
+        let down = pattern(3_000_000);
+        let client = std::thread::spawn(move || replies.recv_timeout(WAIT).unwrap());
+        let (came, got) = serve(&mut stack, &down, client);
+        assert!(got == down, "{} of {} bytes", got.len(), down.len());
+        assert!(came == [pattern(1000)]);
+        router.join().unwrap();
     });
 }
