@@ -263,6 +263,10 @@ CONNECTED: dict[str, Body] = {
     "bind connected": lambda s, _: s.bind(("127.0.0.1", 0)),
     "listen connected": lambda s, _: s.listen(),
     "accept connected": lambda s, _: s.accept(),
+    "urgent data inline": lambda s, p: [
+        (c.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1), c.getsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE))
+        for c in (s, p)
+    ],
     "shutdown read": lambda s, _: (s.shutdown(socket.SHUT_RD), s.recv(99), s.recv(99)),
     "shutdown write": lambda s, p: (s.shutdown(socket.SHUT_WR), p.recv(9), outcome(s.send, b"x")),
     "shutdown write sendall": lambda s, _: (s.shutdown(socket.SHUT_WR), s.sendall(b"x")),

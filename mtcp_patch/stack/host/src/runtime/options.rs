@@ -31,7 +31,9 @@ const fn support(level: i32, name: i32) -> Support {
     match (level, name) {
         (SOL, libc::SO_KEEPALIVE | libc::SO_LINGER | libc::SO_RCVBUF | libc::SO_SNDBUF)
         | (TCP, libc::TCP_NODELAY | libc::TCP_CORK | libc::TCP_MAXSEG)
-        | (TCP, libc::TCP_KEEPIDLE | libc::TCP_KEEPINTVL | libc::TCP_KEEPCNT) => Support::Honoured,
+        | (TCP, libc::TCP_KEEPIDLE | libc::TCP_KEEPINTVL | libc::TCP_KEEPCNT)
+        // Urgent data stays in its place in the stream here in any case (RFC 6093 section 3.4).
+        | (SOL, libc::SO_OOBINLINE) => Support::Honoured,
         (SOL, libc::SO_REUSEADDR | libc::SO_REUSEPORT) | (V6, libc::IPV6_V6ONLY) => Support::Port,
         _ => Support::KernelOnly,
     }
