@@ -1,9 +1,11 @@
 //! Listeners: the SYN queue and the accept queue.
 //!
 //! A half-open connection is a TCB without buffers, counted here in the SYN queue; established ones
-//! wait in the accept queue until the application takes them. Both are bounded, and what happens at
-//! the bound is what Linux does: a SYN is dropped, and the ACK that would complete a handshake is
-//! dropped too, so that the client sends it (or data) again. Called by the shard.
+//! wait in the accept queue until the application takes them. Both are bounded. With a full accept
+//! queue a SYN is dropped, and the ACK that would complete a handshake is dropped too, so that the
+//! client sends it (or data) again, as Linux has it. In a full SYN queue the oldest gives way
+//! (RFC 4987 3.4): a flood of SYNs that nobody completes keeps no honest client out, whose
+//! handshake takes less time than the flood needs to fill the queue once more. Called by the shard.
 
 use alloc::collections::VecDeque;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -48,13 +50,21 @@ pub(crate) struct Listener {
     pub(crate) options: ListenOptions,
     pub(crate) accept_queue: VecDeque<ConnId>,
     pub(crate) syn_queue: usize,
+    /// The SYN queue, oldest first; connections that have left it may still be named.
+    pub(crate) half_open: VecDeque<ConnId>,
     pub(crate) event_pending: bool,
 }
 
 impl Listener {
     pub(crate) fn new(id: ListenerId, options: ListenOptions) -> Self {
-        let mut listener =
-            Self { id, options, accept_queue: VecDeque::new(), syn_queue: 0, event_pending: false };
+        let mut listener = Self {
+            id,
+            options,
+            accept_queue: VecDeque::new(),
+            syn_queue: 0,
+            half_open: VecDeque::new(),
+            event_pending: false,
+        };
         listener.set_backlog(options.backlog);
         listener
     }

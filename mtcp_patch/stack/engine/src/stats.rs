@@ -9,7 +9,7 @@ pub enum Refusal {
     NoConnection,
     /// A SYN while the listener's accept queue was full.
     AcceptQueueFull,
-    /// A SYN while the listener's SYN queue was full.
+    /// A half-open connection that gave way to a SYN, because the listener's SYN queue was full.
     SynQueueFull,
     /// A connection beyond `max_connections`.
     ConnectionLimit,

@@ -78,6 +78,10 @@ impl Shard {
                     self.passive_open(now, device, seg, listener, iss_floor);
                 }
             }
+            // RFC 9293 3.10.7.2: what has neither SYN nor ACK is dropped in LISTEN.
+            Some(_) if !seg.flags.contains(Flags::ACK) => {
+                self.env.stats.refuse(Refusal::NoConnection);
+            }
             _ => {
                 self.env.stats.refuse(Refusal::NoConnection);
                 self.env.reply_reset(device, seg);
@@ -95,13 +99,11 @@ impl Shard {
         iss_floor: Option<Seq>,
     ) {
         let Some(listener) = self.listeners.get(id.index, id.generation) else { return };
-        let refusal = if listener.is_full() {
-            Some(Refusal::AcceptQueueFull)
-        } else if listener.syn_queue >= self.env.config.syn_queue {
-            Some(Refusal::SynQueueFull)
-        } else {
-            None
-        };
+        if !listener.is_full() && listener.syn_queue >= self.env.config.syn_queue {
+            self.drop_oldest_half_open(now, id);
+        }
+        let Some(listener) = self.listeners.get(id.index, id.generation) else { return };
+        let refusal = if listener.is_full() { Some(Refusal::AcceptQueueFull) } else { None };
         if let Some(refusal) = refusal {
             self.env.stats.refuse(refusal);
             return;
@@ -130,8 +132,42 @@ impl Shard {
         };
         input::take_syn(tcb, env, now, seg);
         env.enqueue(tcb, list::CONTROL);
-        if let Some(listener) = self.listeners.get_mut(id.index, id.generation) {
-            listener.syn_queue += 1;
+        let conn = tcb.id;
+        self.note_half_open(id, conn);
+    }
+
+    /// Enters a connection at the end of its listener's SYN queue, and forgets those that have left
+    /// it: at the front at once, in the middle when there are as many as may be half-open.
+    fn note_half_open(&mut self, id: ListenerId, conn: ConnId) {
+        let Some(listener) = self.listeners.get_mut(id.index, id.generation) else { return };
+        let conns = &self.conns;
+        let waits = |conn: &ConnId| match conns.get(conn.index, conn.generation) {
+            Some(Slot::Conn(tcb)) => tcb.owner == Owner::SynQueue(id),
+            _ => false,
+        };
+        while listener.half_open.front().is_some_and(|oldest| !waits(oldest)) {
+            listener.half_open.pop_front();
+        }
+        if listener.half_open.len() >= 2 * self.env.config.syn_queue {
+            listener.half_open.retain(waits);
+        }
+        listener.half_open.push_back(conn);
+        listener.syn_queue += 1;
+    }
+
+    /// RFC 4987 3.4: the oldest half-open connection makes room in a full SYN queue. Its client, if
+    /// there is one, sends its SYN again.
+    fn drop_oldest_half_open(&mut self, now: Instant, id: ListenerId) {
+        loop {
+            let Some(listener) = self.listeners.get_mut(id.index, id.generation) else { return };
+            let Some(oldest) = listener.half_open.pop_front() else { return };
+            let Some((tcb, env)) = self.parts(oldest) else { continue };
+            if tcb.owner == Owner::SynQueue(id) {
+                env.stats.refuse(Refusal::SynQueueFull);
+                tcb.finish(env);
+                self.settle(oldest, now);
+                return;
+            }
         }
     }
 

@@ -172,9 +172,10 @@ fn plan(tcb: &Tcb) -> Option<Plan> {
     let cwnd = tcb.congestion.get().cwnd().saturating_add(extra);
     let again = tcb.snd_nxt.lt(tcb.snd_max);
     let usable = if again && flight == 0 {
-        // After a timeout one segment goes out even when the peer has shrunk its window below
-        // what we had sent (RFC 9293 3.8.6, SHLD-16).
-        tcb.mss
+        // After a timeout one segment of what had been sent goes out even when the peer has shrunk
+        // its window below that (RFC 9293 3.8.6, SHLD-16). Nothing new goes beyond the window.
+        let sent = u32::try_from(tcb.snd_max - tcb.snd_nxt).unwrap_or(0);
+        tcb.mss.min(sent.max(tcb.snd_wnd))
     } else {
         cwnd.min(tcb.snd_wnd).saturating_sub(flight)
     };

@@ -215,6 +215,21 @@ fn unanswered_data_ends_in_a_timeout() {
     assert_eq!(b.state(id), State::Closed);
 }
 
+/// What had been sent goes out again after a timeout, and nothing new with it beyond the window.
+#[test]
+fn a_timeout_does_not_overrun_the_window() {
+    let mut b = Bench::new();
+    b.peer_wnd = 600;
+    let id = b.accept();
+    b.send(id, &[7; 4 * MSS]).unwrap();
+    let mut ends = std::vec![];
+    for _ in 0..4 {
+        let (_, sent) = b.next_sent(10_000_000);
+        ends.extend(sent.iter().map(|s| s.brief().1 as usize + s.payload.len()));
+    }
+    assert!(ends.len() >= 4 && ends.iter().all(|&end| end <= 601), "{ends:?}");
+}
+
 #[test]
 fn a_closed_window_is_probed_for_as_long_as_the_peer_answers() {
     let (mut b, id) = Bench::accepted();

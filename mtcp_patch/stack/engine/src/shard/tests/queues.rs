@@ -41,18 +41,53 @@ fn a_full_accept_queue_drops_handshakes() {
     assert_eq!(b.shard.listeners().next().unwrap().backlog, 10);
 }
 
+/// RFC 4987 3.4: the oldest gives way, without a word; who completes has left the queue.
 #[test]
-fn the_syn_queue_is_bounded() {
+fn the_syn_queue_is_bounded_and_the_oldest_gives_way() {
     let mut b = Bench::with(Config { syn_queue: 2, ..Config::default() }, 16);
     for port in 1..=3 {
         b.theirs.set_port(port);
         b.peer(S, 0, 0, b"");
+        assert_eq!(b.sent().len(), 1, "SYN-ACK of {port}");
     }
-    assert_eq!(b.sent().len(), 2);
     assert_eq!(b.shard.stats().refused(Refusal::SynQueueFull), 1);
+    assert_eq!(b.shard.listeners().next().unwrap().syn_queue, 2);
+    // The first is forgotten, the last gets in.
+    let last = b.iss;
+    b.peer(A, 1, 1, b"");
+    assert_eq!(b.shard.accept_queue_len(b.listener), 1);
     b.theirs.set_port(1);
+    b.peer(A, 1, 1, b"");
+    assert!(b.sent().iter().all(|s| s.brief().0.contains(Flags::RST)));
+    assert_eq!(b.shard.accept_queue_len(b.listener), 1);
+    assert_eq!(b.iss, last);
+    b.theirs.set_port(2);
     b.peer(R, 1, 0, b"");
-    assert_eq!(b.shard.listeners().next().unwrap().syn_queue, 1);
+    assert_eq!(b.shard.listeners().next().unwrap().syn_queue, 0);
+}
+
+#[test]
+fn a_flood_of_syns_keeps_nobody_out_and_its_list_is_bounded() {
+    let mut b = Bench::with(Config { syn_queue: 4, ..Config::default() }, 16);
+    for port in 1..=1000 {
+        b.theirs.set_port(port);
+        b.peer(S, 0, 0, b"");
+    }
+    assert_eq!(b.shard.listeners().next().unwrap().syn_queue, 4);
+    assert!(b.shard.listeners.iter().all(|(_, l)| l.half_open.len() <= 8));
+    b.sent_at_most(2000);
+    b.theirs.set_port(2000);
+    b.accept();
+}
+
+/// RFC 9293 3.10.7.2, fourth: what has neither SYN, ACK nor RST is dropped.
+#[test]
+fn a_listener_drops_what_means_nothing() {
+    let mut b = Bench::with(Config::default(), 16);
+    for flags in [Flags(0), Flags::FIN, Flags::PSH, Flags::RST] {
+        b.peer(flags, 7, 0, b"x");
+    }
+    assert_eq!(b.brief(), []);
 }
 
 #[test]
