@@ -1,84 +1,16 @@
 //! `XdpDevice` against the kernel's own TCP and UDP, each test in a network namespace of its own.
-
 #![allow(clippy::unwrap_used, clippy::panic)] // that is how a test fails
 
 mod common;
 
-use std::fs::Permissions;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::unix::fs::PermissionsExt;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{in_namespace, ip, privileged, udp_frame, with_veth_peer, Tcp};
+use common::*;
 use mtcp_engine::device::Device;
+use mtcp_host::route;
 use mtcp_host::xdp::{OpenError, XdpDevice, XdpOptions};
-use mtcp_host::{route, sysctl};
-
-const SYN: u8 = 2;
-const ACK: u8 = 16;
-const PSH: u8 = 8;
-const WAIT: Duration = Duration::from_secs(5);
-
-fn open(ifname: &str) -> XdpDevice {
-    XdpDevice::open(ifname, &XdpOptions::default()).unwrap()
-}
-
-fn address(text: &str) -> SocketAddr {
-    text.parse().unwrap()
-}
-
-/// Receives until a segment satisfies `wanted`; panics after a while.
-fn expect(device: &mut XdpDevice, wanted: impl Fn(&Tcp) -> bool) -> (Tcp, Vec<u8>) {
-    let end = Instant::now() + WAIT;
-    while Instant::now() < end {
-        let mut found = None;
-        // One at a time: what comes after the wanted one is for the next call.
-        let received = device.receive(1, &mut |frame| {
-            if let Some(tcp) = Tcp::parse(frame).filter(|tcp| wanted(tcp)) {
-                found = Some((tcp, frame.to_vec()));
-            }
-        });
-        if let Some(found) = found {
-            return found;
-        }
-        if received != 0 {
-            continue;
-        }
-        let mut poll = libc::pollfd { fd: device.fd(), events: libc::POLLIN, revents: 0 };
-        // SAFETY: one live pollfd.
-        unsafe { libc::poll(&mut poll, 1, 100) };
-    }
-    panic!("no such segment came in {WAIT:?}");
-}
-
-fn send(device: &mut XdpDevice, frame: &[u8]) {
-    assert!(device.transmit(frame.len(), &mut |out| out.copy_from_slice(frame)));
-    device.flush();
-}
-
-/// Begins a connection by the kernel in another thread of this namespace.
-fn connecting(to: SocketAddr) -> std::thread::JoinHandle<std::io::Result<TcpStream>> {
-    std::thread::spawn(move || TcpStream::connect_timeout(&to, WAIT))
-}
-
-/// Answers the kernel's SYN to `local` with a SYN-ACK (MSS 65,495, window scale 14).
-fn answer_syn(device: &mut XdpDevice, local: SocketAddr) -> Tcp {
-    let (syn, _) = expect(device, |t| t.flags & SYN != 0 && t.dst.port() == local.port());
-    let answer = Tcp {
-        src: syn.dst,
-        dst: syn.src,
-        seq: 1000,
-        ack: syn.seq.wrapping_add(1),
-        flags: SYN | ACK,
-        window: 65_535,
-        options: vec![2, 4, 0xff, 0xd7, 1, 3, 3, 14],
-        payload: Vec::new(),
-    };
-    send(device, &answer.to_frame());
-    syn
-}
 
 #[test]
 fn a_steered_connection_is_ours_and_others_are_the_kernels() {
@@ -434,128 +366,6 @@ fn neighbours_are_resolved_by_the_kernel() {
         assert!(found.iter().all(|a| shown.contains(a)), "{found:?} in {shown}");
         let nowhere = route::lookup("203.0.113.1".parse().unwrap(), None).unwrap_err();
         assert_eq!(nowhere.raw_os_error(), Some(libc::ENETUNREACH));
-    });
-}
-
-/// Not a test: the process that the tests below kill.
-#[test]
-#[ignore = "run by other tests"]
-fn child_that_holds_lo() {
-    let mut device = open("lo");
-    device.steer(address("0.0.0.0:8080"), true).unwrap();
-    println!("ready {:?}", device.notes());
-    std::thread::sleep(Duration::from_secs(30));
-}
-
-/// Starts `child_that_holds_lo` in this namespace by `command` and waits until it holds; the child
-/// and the line that says so.
-fn hold_by(mut command: Command) -> (Child, String) {
-    let mut child = command
-        .args(["--exact", "child_that_holds_lo", "--ignored", "--nocapture"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let ready = lines.find_map(|line| line.ok().filter(|line| line.contains("ready")));
-    (child, ready.unwrap_or_else(|| panic!("the child did not open lo")))
-}
-
-fn holder() -> Child {
-    hold_by(Command::new(std::env::current_exe().unwrap())).0
-}
-
-fn lo_sysctls() -> [String; 2] {
-    ["accept_local", "route_localnet"].map(|name| {
-        let value = std::fs::read_to_string(format!("/proc/sys/net/ipv4/conf/lo/{name}"));
-        value.unwrap().trim().to_owned()
-    })
-}
-
-fn programs_on_lo() -> bool {
-    let shown = Command::new("ip").args(["link", "show", "lo"]).output().unwrap();
-    String::from_utf8(shown.stdout).unwrap().contains("xdp")
-}
-
-#[test]
-fn another_process_is_named_and_sigkill_leaves_nothing() {
-    if !privileged("another_process_is_named_and_sigkill_leaves_nothing") {
-        return;
-    }
-    in_namespace(|| {
-        let mut child = holder();
-        assert!(programs_on_lo());
-        assert_eq!(lo_sysctls(), ["1", "1"]);
-        let refused = XdpDevice::open("lo", &XdpOptions::default()).err().unwrap();
-        let named = format!("process {}", child.id());
-        assert!(refused.to_string().contains(&named), "{refused}");
-        child.kill().unwrap();
-        child.wait().unwrap();
-        // The kernel lets go a little later; open waits for that.
-        drop(open("lo"));
-        assert!(!programs_on_lo());
-        assert_eq!(lo_sysctls(), ["0", "0"], "the next start has restored them");
-        let mut child = holder();
-        child.kill().unwrap();
-        child.wait().unwrap();
-        sysctl::restore_all().unwrap();
-        assert_eq!(lo_sysctls(), ["0", "0"]);
-        let refused = TcpStream::connect_timeout(&address("127.0.0.1:8080"), WAIT).unwrap_err();
-        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
-    });
-}
-
-#[test]
-fn three_capabilities_and_little_locked_memory_are_enough() {
-    if !privileged("three_capabilities_and_little_locked_memory_are_enough") {
-        return;
-    }
-    in_namespace(|| {
-        // Where an unprivileged user can read it.
-        let directory = std::env::temp_dir().join(format!("mtcp-xdp-{}", std::process::id()));
-        std::fs::create_dir(&directory).unwrap();
-        std::fs::set_permissions(&directory, Permissions::from_mode(0o777)).unwrap();
-        let program = directory.join("holder");
-        std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
-        let capabilities = "+net_admin,+net_raw,+bpf";
-        let mut command = Command::new("prlimit");
-        command
-            .args(["--memlock=8388608", "setpriv", "--reuid=65534", "--regid=65534"])
-            .args(["--clear-groups", "--inh-caps", capabilities, "--ambient-caps", capabilities])
-            .arg(program)
-            .env("XDG_RUNTIME_DIR", &directory);
-        let (mut child, said) = hold_by(command);
-        assert!(said.contains("RLIMIT_MEMLOCK"), "{said}");
-        assert_eq!(lo_sysctls(), ["1", "1"]);
-        child.kill().unwrap();
-        child.wait().unwrap();
-        std::fs::remove_dir_all(&directory).unwrap();
-    });
-}
-
-#[test]
-fn a_forked_child_lets_go_without_harm() {
-    if !privileged("a_forked_child_lets_go_without_harm") {
-        return;
-    }
-    in_namespace(|| {
-        let mut device = open("lo");
-        let local = address("127.0.0.1:8080");
-        device.steer(local, true).unwrap();
-        // SAFETY: the child only drops what it inherited and ends without running anything else.
-        let child = unsafe { libc::fork() };
-        if child == 0 {
-            drop(device);
-            // SAFETY: ends the child at once.
-            unsafe { libc::_exit(0) };
-        }
-        let mut status = -1;
-        // SAFETY: our own child, and a live integer.
-        assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
-        assert_eq!(status, 0);
-        assert_eq!(lo_sysctls(), ["1", "1"]);
-        let client = connecting(local);
-        answer_syn(&mut device, local);
-        client.join().unwrap().unwrap();
     });
 }
 

@@ -3,10 +3,13 @@
 #![allow(dead_code)] // each test file uses its part
 #![allow(clippy::unwrap_used, clippy::panic)] // that is how a test fails
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::process::Command;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use mtcp_engine::device::Device;
+use mtcp_host::xdp::{XdpDevice, XdpOptions};
 
 /// Longest that a test may take before it counts as hanging.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -248,4 +251,72 @@ pub fn icmp_frame(src: IpAddr, dst: IpAddr, mut message: Vec<u8>) -> Vec<u8> {
     let mut out = frame(src, dst, 1, message.clone(), 2, (0, &[]));
     out[36..38].copy_from_slice(&checksum.to_be_bytes());
     out
+}
+
+pub const SYN: u8 = 2;
+pub const ACK: u8 = 16;
+pub const PSH: u8 = 8;
+/// How long one thing that must happen may take.
+pub const WAIT: Duration = Duration::from_secs(5);
+
+/// The device with its default options.
+pub fn open(ifname: &str) -> XdpDevice {
+    XdpDevice::open(ifname, &XdpOptions::default()).unwrap()
+}
+
+/// An address and port from text.
+pub fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+/// Receives until a segment satisfies `wanted`; panics after a while.
+pub fn expect(device: &mut XdpDevice, wanted: impl Fn(&Tcp) -> bool) -> (Tcp, Vec<u8>) {
+    let end = Instant::now() + WAIT;
+    while Instant::now() < end {
+        let mut found = None;
+        // One at a time: what comes after the wanted one is for the next call.
+        let received = device.receive(1, &mut |frame| {
+            if let Some(tcp) = Tcp::parse(frame).filter(|tcp| wanted(tcp)) {
+                found = Some((tcp, frame.to_vec()));
+            }
+        });
+        if let Some(found) = found {
+            return found;
+        }
+        if received != 0 {
+            continue;
+        }
+        let mut poll = libc::pollfd { fd: device.fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one live pollfd.
+        unsafe { libc::poll(&mut poll, 1, 100) };
+    }
+    panic!("no such segment came in {WAIT:?}");
+}
+
+/// Sends one frame at once.
+pub fn send(device: &mut XdpDevice, frame: &[u8]) {
+    assert!(device.transmit(frame.len(), &mut |out| out.copy_from_slice(frame)));
+    device.flush();
+}
+
+/// Begins a connection by the kernel in another thread of this namespace.
+pub fn connecting(to: SocketAddr) -> std::thread::JoinHandle<std::io::Result<TcpStream>> {
+    std::thread::spawn(move || TcpStream::connect_timeout(&to, WAIT))
+}
+
+/// Answers the kernel's SYN to `local` with a SYN-ACK (MSS 65,495, window scale 14).
+pub fn answer_syn(device: &mut XdpDevice, local: SocketAddr) -> Tcp {
+    let (syn, _) = expect(device, |t| t.flags & SYN != 0 && t.dst.port() == local.port());
+    let answer = Tcp {
+        src: syn.dst,
+        dst: syn.src,
+        seq: 1000,
+        ack: syn.seq.wrapping_add(1),
+        flags: SYN | ACK,
+        window: 65_535,
+        options: vec![2, 4, 0xff, 0xd7, 1, 3, 3, 14],
+        payload: Vec::new(),
+    };
+    send(device, &answer.to_frame());
+    syn
 }
