@@ -43,7 +43,8 @@ def test_accepted(programs: Programs, netns: Netns, stack: str, count: int, name
             sock = socket.create_connection(("127.0.0.1", PORT), timeout=10)
             one_connection(sock)
     assert server.rss_bytes() <= half * GROWTH_LIMIT, (half, server.rss_bytes())
-    wait_until(lambda: server.descriptors() <= descriptors, lambda: f"{server.descriptors()} descriptors are open")
+    # Four threads' wake-ups are kept for the next ones that block.
+    wait_until(lambda: server.descriptors() <= descriptors + 4, lambda: f"{server.descriptors()} descriptors are open")
     if stack == OURS:
         wait_until(
             lambda: not [c for c in server.listing()["connections"] if c["state"] != "TIME-WAIT"],

@@ -1,5 +1,7 @@
 //! Letting go of the GIL, in the one place of this crate that does it for the native types.
 
+use mtcp_host::runtime::{Contending, Runtime};
+use mtcp_host::turnstile;
 use pyo3::ffi;
 
 mod raw {
@@ -13,6 +15,10 @@ mod raw {
 
 /// Takes the GIL back when dropped.
 struct Released(*mut ffi::PyThreadState);
+
+fn ending() -> bool {
+    Runtime::is_started() && Runtime::global().is_ending()
+}
 
 /// Stops an unwinding thread for ever, as Python 3.14 does in the same place: unwinding through
 /// Rust frames would abort the process, and a server ends with daemon threads waiting in `recv()`.
@@ -28,9 +34,14 @@ impl Drop for HangThread {
 
 impl Drop for Released {
     fn drop(&mut self) {
+        let contending = Contending::begin();
+        // At the end of the process there may be nobody left to let us through.
+        let pass = (!ending()).then(turnstile::enter);
         let guard = HangThread;
         // SAFETY: the state is the one that PyEval_SaveThread gave on this very thread.
         unsafe { raw::PyEval_RestoreThread(self.0) };
+        drop(pass);
+        drop(contending);
         std::mem::forget(guard);
     }
 }

@@ -7,4 +7,5 @@ pub mod route;
 pub mod runtime;
 pub mod sys;
 pub mod sysctl;
+pub mod turnstile;
 pub mod xdp;

@@ -94,6 +94,10 @@ impl Inner {
                 if let Some(port) = desc.port {
                     self.orphans.insert(id, port);
                 }
+                if desc.owns_port {
+                    self.reserving.push_back(id);
+                    self.release_old_reservations();
+                }
                 if desc.linger == Some(0) {
                     self.shard.abort(now, id);
                 } else {

@@ -20,6 +20,7 @@ mod options;
 mod port;
 mod process;
 mod settings;
+mod signals;
 mod spin;
 mod state;
 mod status;
@@ -43,6 +44,7 @@ use state::{Inner, TcpThread};
 
 pub use listener::Accepted;
 pub use settings::Settings;
+pub use spin::Contending;
 pub use vfd::{is_virtual, Vfd, VFD_BASE};
 pub use wait::PollFd;
 

@@ -8,9 +8,16 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 
 use mtcp_engine::device::DeviceId;
+use mtcp_engine::State;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::state::Inner;
 use crate::errno::Errno;
+
+/// Kernel sockets kept for connections of ours in TIME-WAIT that we opened. The port of an older
+/// one goes back to the kernel early, so that a client that connects often does not run out of
+/// descriptors; its TCB stays, and the peer's late segments are the kernel's to answer.
+pub(super) const MAX_RESERVING: usize = 32;
 
 /// A reserved local port and what the devices steer to us because of it.
 pub(super) struct Port {
@@ -43,5 +50,33 @@ impl Port {
     /// The same kernel socket for a forked child, which shares it with its parent.
     pub fn inherit(&self) -> Result<Self, Errno> {
         Ok(Self { socket: self.socket.try_clone()?, refs: 1, steered: Vec::new() })
+    }
+}
+
+impl Inner {
+    /// Takes back what a port had steered to us.
+    pub fn unsteer_port(&mut self, port: Option<usize>) {
+        let Some(p) = port.and_then(|p| self.ports.get_mut(p)) else { return };
+        for (device, local) in std::mem::take(&mut p.steered) {
+            self.devices.unsteer(device, local);
+        }
+    }
+
+    /// Gives back the oldest ports that only TIME-WAIT still holds, down to [`MAX_RESERVING`].
+    pub fn release_old_reservations(&mut self) {
+        let mut looks = self.reserving.len();
+        while self.reserving.len() > MAX_RESERVING && looks > 0 {
+            looks -= 1;
+            let Some(id) = self.reserving.pop_front() else { return };
+            match self.shard.info(id).map(|i| i.state) {
+                Ok(State::TimeWait | State::Closed) | Err(_) => {
+                    if let Some(port) = self.orphans.remove(&id) {
+                        self.release_port(Some(port));
+                    }
+                }
+                // Still ending: it needs its port.
+                Ok(_) => self.reserving.push_back(id),
+            }
+        }
     }
 }

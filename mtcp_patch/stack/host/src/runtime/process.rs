@@ -28,6 +28,7 @@ impl Runtime {
                 said.join("; ")
             );
         }
+        inner.say_goodbye_on_signals();
         if inner.settings.verbose > 0 {
             for name in inner.devices.names() {
                 eprintln!("mtcp_patch: {name} is open");
@@ -44,6 +45,7 @@ impl Runtime {
         let mut inner = self.lock();
         let inner = &mut *inner;
         let said = inner.devices.open(&mut inner.shard);
+        inner.say_goodbye_on_signals();
         if said.is_empty() {
             Ok(())
         } else {
@@ -136,6 +138,7 @@ impl Runtime {
     /// Those of [`Runtime::new`].
     pub fn after_fork_child(&self) -> Result<(), Errno> {
         // The lock may be held by a thread that does not exist here; its state is then unusable.
+        crate::turnstile::replace();
         let inherited = self.shared.inner.try_lock().ok().map(|mut inner| inner.leave_behind());
         // Only at the first need: most children go on to exec, after closing every descriptor that
         // they do not know, which would take the new stack's away.
@@ -145,6 +148,16 @@ impl Runtime {
 }
 
 impl Inner {
+    /// A device is open: there is something to give back when a signal ends the process.
+    fn say_goodbye_on_signals(&mut self) {
+        if self.devices.xdp.is_empty() || !Runtime::is_started() {
+            return;
+        }
+        if let Err(e) = super::signals::start() {
+            self.devices.messages.push(format!("SIGTERM will end this process at once: {e}"));
+        }
+    }
+
     /// Whether closed connections still have data, or only FINs, to be acknowledged.
     fn unfinished(&self) -> (bool, bool) {
         self.shard.connections().fold((false, false), |(data, fin), (_, c)| {

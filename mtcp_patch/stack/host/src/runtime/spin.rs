@@ -1,7 +1,7 @@
 //! Polling before sleeping: a wake-up costs 3–22 µs, a look at the rings a tenth of one. The time
 //! spent adapts to whether it pays, so that an idle program does not burn the processor.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// The longest time to poll before sleeping. Microseconds.
@@ -10,6 +10,32 @@ const MAX_US: u32 = 50;
 const MIN_US: u32 = 4;
 /// Every how many calls a spinner that gave up tries again.
 const RETRY: u32 = 64;
+
+/// Threads that have woken and wait for the lock of the caller's own language, Python's GIL. While
+/// there are any, nobody polls before sleeping: whoever holds that lock and finds nothing to do
+/// must let them run, or a few busy connections starve the others.
+static CONTENDERS: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts one contender while it lives.
+#[derive(Debug)]
+pub struct Contending(());
+
+impl Contending {
+    /// Begins to count.
+    #[inline]
+    pub fn begin() -> Self {
+        // A hint to the others' heuristic; it orders no other memory.
+        CONTENDERS.fetch_add(1, Ordering::Relaxed);
+        Self(())
+    }
+}
+
+impl Drop for Contending {
+    #[inline]
+    fn drop(&mut self) {
+        CONTENDERS.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// The current bound, doubled by success and halved by failure.
 pub(super) struct Spin {
@@ -25,7 +51,7 @@ impl Spin {
     /// Calls `look` at least once, then until it finds something or the time is up.
     pub fn run(&self, mut look: impl FnMut() -> usize) -> usize {
         let found = look();
-        if found > 0 {
+        if found > 0 || CONTENDERS.load(Ordering::Relaxed) > 0 {
             return found;
         }
         // The counters steer only this heuristic, so no ordering with other memory is needed.
@@ -43,6 +69,9 @@ impl Spin {
             if found > 0 {
                 self.budget_us.store((budget * 2).min(MAX_US), Ordering::Relaxed);
                 return found;
+            }
+            if CONTENDERS.load(Ordering::Relaxed) > 0 {
+                return 0;
             }
         }
         self.budget_us.store(budget / 2, Ordering::Relaxed);

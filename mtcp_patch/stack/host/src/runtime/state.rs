@@ -1,7 +1,7 @@
 //! Everything that the runtime's lock guards: the shard, its devices, the descriptors and who
 //! waits for them. One driver at a time holds it, so nothing inside needs a lock of its own.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::Instant as Clock;
 
 use mtcp_engine::time::Instant;
@@ -52,6 +52,8 @@ pub(super) struct Inner {
     pub by_listener: HashMap<ListenerId, usize>,
     /// Connections that the application closed, and the port that each still occupies.
     pub orphans: HashMap<ConnId, usize>,
+    /// Those of them that hold a kernel socket of their own, oldest first.
+    pub reserving: VecDeque<ConnId>,
     pub sleeper: Option<Sleeper>,
     pub tcp_thread: TcpThread,
     /// Until when the TCP thread sleeps beside a foreign loop, in the engine's time.
@@ -82,6 +84,7 @@ impl Inner {
             by_conn: HashMap::new(),
             by_listener: HashMap::new(),
             orphans: HashMap::new(),
+            reserving: VecDeque::new(),
             sleeper: None,
             tcp_thread: TcpThread::Ticking,
             tcp_until: None,
@@ -140,10 +143,8 @@ impl Inner {
         let Some(p) = self.ports.get_mut(index) else { return };
         p.refs -= 1;
         if p.refs == 0 {
-            let port = self.ports.remove(index);
-            for (device, local) in port.steered {
-                self.devices.unsteer(device, local);
-            }
+            self.unsteer_port(port);
+            self.ports.remove(index);
         }
     }
 

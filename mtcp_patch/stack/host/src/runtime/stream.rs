@@ -132,7 +132,16 @@ impl Inner {
                 p.steered.push((device, local));
             }
         }
-        let id = self.shard.connect(now, ConnectOptions { local, remote: dst, path, options })?;
+        let to = ConnectOptions { local, remote: dst, path, options };
+        let id = match self.shard.connect(now, to) {
+            Ok(id) => id,
+            // A TIME-WAIT of ours has this pair of addresses; the kernel's stack knows of none.
+            Err(Error::AddrInUse) => {
+                self.unsteer_port(port);
+                return self.connect_kernel(vfd, &shown(dst, family));
+            }
+            Err(e) => return Err(e.into()),
+        };
         self.by_conn.insert(id, index);
         if let Some(desc) = self.descs.get_mut(index) {
             desc.kind = Kind::Conn { id, connecting: true };

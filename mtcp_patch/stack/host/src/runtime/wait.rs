@@ -15,6 +15,9 @@ use crate::errno::Errno;
 use crate::runtime::desc::Watch;
 use crate::sys::{self, pollfd};
 
+/// Waiters, each with an eventfd, that are kept for the next blocked calls.
+const MAX_IDLE_WAITERS: usize = 4;
+
 /// One descriptor of a [`Runtime::poll_ready`] call, with poll(2)'s bits.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PollFd {
@@ -91,7 +94,11 @@ impl Inner {
         if let Some(w) = self.watchers.get_mut(index) {
             w.settle();
         }
-        self.idle_waiters.push(index);
+        if self.idle_waiters.len() < MAX_IDLE_WAITERS {
+            self.idle_waiters.push(index);
+        } else {
+            self.watchers.try_remove(index);
+        }
     }
 
     /// Prepares to sleep as the watcher `index`: becomes the sleeper if there is none. Fills
@@ -124,8 +131,7 @@ impl Inner {
     /// the devices any more and it does not look by itself.
     fn leave_sleep(&mut self, index: usize, driver: bool) -> bool {
         if let Some(w) = self.watchers.get_mut(index) {
-            w.sleeping = false;
-            w.settle();
+            w.awake();
         }
         if driver {
             self.sleeper = None;

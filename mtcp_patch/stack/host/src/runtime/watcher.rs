@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
+use super::spin::Contending;
 use super::vfd::{Vfd, VFD_BASE};
 use crate::errno::Errno;
 use crate::sys;
@@ -56,6 +57,8 @@ pub(super) struct Watcher {
     pub waiter: bool,
     /// Kernel sockets behind virtual descriptors that are registered in `epfd`.
     pub halves: usize,
+    /// Counts this set's sleeper among those who want to run, from its wake-up on.
+    contending: Option<Contending>,
     signaled: bool,
 }
 
@@ -72,6 +75,7 @@ impl Watcher {
             exported: false,
             waiter: false,
             halves: 0,
+            contending: None,
             signaled: false,
         })
     }
@@ -167,8 +171,18 @@ impl Watcher {
     pub fn signal(&mut self) {
         if !self.signaled {
             self.signaled = true;
+            if self.sleeping {
+                self.contending = Some(Contending::begin());
+            }
             sys::eventfd_signal(&self.eventfd);
         }
+    }
+
+    /// The thread that slept on this set has left its sleep.
+    pub fn awake(&mut self) {
+        self.sleeping = false;
+        self.contending = None;
+        self.settle();
     }
 
     /// Brings the eventfd into line with the candidates after a collection or a sleep.
