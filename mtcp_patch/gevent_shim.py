@@ -36,6 +36,7 @@ TARGETS = ("gevent._config",)
 
 # gevent's event bits, the same for libev and libuv.
 _READ, _WRITE = 1, 2
+_ERROR = -1  # gevent.select.poll makes POLLNVAL of negative events, which libev gives for a bad descriptor
 _EVENTS_OF_LIBEV_INIT = 0x80  # EV__IOFDSET, which libev's own watchers show as well
 
 # What is asked for, and what counts as an answer: as libev's epoll backend has it.
@@ -271,6 +272,8 @@ class _Poller:
         self._kernel_io = kernel_io
         self._interests: dict[int, _Interest] = {}
         self._references = 0
+        # Descriptors whose close gevent has put off to the end of the iteration.
+        self._closing: set[int] = set()
         self._device_fds: list[int] = []
         self._device_watchers: list[Any] = []
         self._sleeping = False
@@ -372,6 +375,8 @@ class _Poller:
 
     def _turn(self) -> None:
         """Drive the stack and run what is ready, until nothing is; then get ready to sleep."""
+        if self._closing:
+            self._end_waits_for_closed()
         callbacks = self.loop._callbacks
         for _round in range(_ROUNDS):
             ready = self._native.collect(_BATCH)  # another one after a fork in a callback
@@ -394,20 +399,20 @@ class _Poller:
         interest = self._interests.get(fd)
         if interest is None:
             return
+        watchers = tuple(interest.active)
         wanted = 0
-        for watcher in tuple(interest.active):
+        for watcher in watchers:
+            wanted |= watcher.events
+        if events & interest.registered & ~wanted:
+            # Before the callbacks: they may close the descriptor, and its number may be given out again.
+            self._narrow(fd, interest, wanted)
+        for watcher in watchers:
             # An earlier callback may have stopped it.
             if watcher.active and watcher.events & events:
-                wanted |= watcher.events
                 watcher.fire(watcher.events & events)
-        if events & interest.registered & ~wanted:
-            self._narrow(fd, interest)
 
-    def _narrow(self, fd: int, interest: _Interest) -> None:
+    def _narrow(self, fd: int, interest: _Interest, wanted: int) -> None:
         """Something came that nobody waits for: ask only for what the active watchers want."""
-        wanted = 0
-        for watcher in interest.active:
-            wanted |= watcher.events
         interest.registered = wanted
         try:
             if wanted:
@@ -454,9 +459,19 @@ class _Poller:
             del self._interests[fd]
             return False
         interest.registered = 0
+        self._closing.add(fd)
         for watcher in tuple(interest.active):
             self.loop.run_callback(watcher.fire, watcher.events)
         return True
+
+    def _end_waits_for_closed(self) -> None:
+        """Watchers that were started between ``closing`` and the close: libev, too, fires them, with an error."""
+        for fd in self._closing:
+            interest = self._interests.get(fd)
+            if interest is not None and not _native.fd_is_open(fd):
+                for watcher in tuple(interest.active):
+                    self.loop.run_callback(watcher.fire, _ERROR)
+        self._closing.clear()
 
     def reinit(self) -> None:
         """After a fork, in the child: the stack is a new one, and what was watched is registered anew."""

@@ -11,6 +11,37 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use std::time::{Duration, Instant};
 
+/// An argument that may be left out. Unlike an `Option`, None is a value like any other: where
+/// CPython wants a number it is a TypeError.
+pub enum Given<'py> {
+    /// It was not given.
+    Absent,
+    /// It was.
+    Value(Bound<'py, PyAny>),
+}
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Given<'py> {
+    type Error = std::convert::Infallible;
+
+    fn extract(obj: Borrowed<'a, 'py, PyAny>) -> Result<Self, Self::Error> {
+        Ok(Self::Value(obj.to_owned()))
+    }
+}
+
+impl<'py> Given<'py> {
+    /// `convert`ed, or the default.
+    pub fn or<T>(
+        &self,
+        default: T,
+        convert: impl FnOnce(&Bound<'py, PyAny>) -> PyResult<T>,
+    ) -> PyResult<T> {
+        match self {
+            Self::Absent => Ok(default),
+            Self::Value(obj) => convert(obj),
+        }
+    }
+}
+
 /// How long a wait may last, as the caller gave it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Timeout {

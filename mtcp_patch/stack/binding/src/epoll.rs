@@ -10,17 +10,18 @@
 //! What never happens here: a virtual number reaching the kernel; the GIL being taken inside the
 //! runtime; an event of a closed virtual descriptor (the runtime forgets it in `close`).
 
-use crate::args::{self, Timeout};
+use crate::args::{self, Given, Timeout};
 use crate::events::pair_list;
 use crate::pace::Pace;
+use crate::shared::Shared;
 use mtcp_host::errno::Errno;
 use mtcp_host::runtime::{is_virtual, Runtime, Vfd, WatcherId, WATCHER_TOKEN};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use std::cell::Cell;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::Relaxed};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// What CPython takes for `maxevents=-1`: FD_SETSIZE - 1.
@@ -59,42 +60,13 @@ thread_local! {
 pub struct Epoll {
     /// The real epoll; -1 once closed.
     epfd: AtomicI32,
-    /// Made with the first virtual descriptor; a forked child makes its own.
-    watcher: OwnWatcher,
-    /// Kernel descriptors may be registered: those we added, less those removed. The kernel drops
-    /// closed ones without telling, so this may be too high, never too low.
-    kernel_fds: AtomicUsize,
+    /// What it has in common with other objects over the same real epoll (`fromfd`).
+    shared: Arc<Shared>,
     pace: Pace,
     /// A one-event answer is the kernel's to give next.
     kernel_turn: AtomicBool,
     /// `fileno()` was called: another wait object may contain this one.
     exported: AtomicBool,
-}
-
-/// The watcher of this process's runtime, if there is one yet.
-#[derive(Default)]
-struct OwnWatcher(Mutex<Option<(WatcherId, u32)>>);
-
-impl OwnWatcher {
-    fn get(&self) -> Option<WatcherId> {
-        let slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        slot.filter(|&(_, generation)| generation == Runtime::generation()).map(|(w, _)| w)
-    }
-
-    fn get_or_make(
-        &self,
-        make: impl FnOnce() -> Result<WatcherId, Errno>,
-    ) -> Result<WatcherId, Errno> {
-        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match *slot {
-            Some((w, generation)) if generation == Runtime::generation() => Ok(w),
-            _ => {
-                let w = make()?;
-                *slot = Some((w, Runtime::generation()));
-                Ok(w)
-            }
-        }
-    }
 }
 
 fn closed_error() -> PyErr {
@@ -145,11 +117,10 @@ fn collect_now(epfd: RawFd, max: usize, buffer: &mut Vec<libc::epoll_event>) -> 
 }
 
 impl Epoll {
-    fn wrap(epfd: RawFd, kernel_fds: usize) -> Self {
+    fn wrap(epfd: RawFd, shared: Arc<Shared>) -> Self {
         Self {
             epfd: AtomicI32::new(epfd),
-            watcher: OwnWatcher::default(),
-            kernel_fds: AtomicUsize::new(kernel_fds),
+            shared,
             pace: Pace::new(),
             kernel_turn: AtomicBool::new(true),
             exported: AtomicBool::new(false),
@@ -164,10 +135,11 @@ impl Epoll {
     }
 
     fn watcher_or_new(&self, py: Python<'_>, epfd: RawFd) -> PyResult<WatcherId> {
-        if let Some(w) = self.watcher.get() {
+        if let Some(w) = self.shared.watcher.get() {
             return Ok(w);
         }
         let w = self
+            .shared
             .watcher
             .get_or_make(|| Runtime::try_global()?.watcher(Some(epfd)))
             .map_err(|e| args::os_error(py, e))?;
@@ -182,11 +154,11 @@ impl Epoll {
         if !is_virtual(fd) {
             control(epfd, op, fd, mask).map_err(|e| args::os_error(py, e))?;
             if op == libc::EPOLL_CTL_ADD {
-                self.kernel_fds.fetch_add(1, Relaxed);
+                self.shared.kernel_fds.fetch_add(1, Relaxed);
                 self.pace.answered(true);
             } else if op == libc::EPOLL_CTL_DEL {
                 let less = |n: usize| Some(n.saturating_sub(1));
-                let _ = self.kernel_fds.fetch_update(Relaxed, Relaxed, less);
+                let _ = self.shared.kernel_fds.fetch_update(Relaxed, Relaxed, less);
             }
             return Ok(());
         }
@@ -194,7 +166,7 @@ impl Epoll {
         let done = if op == libc::EPOLL_CTL_ADD {
             runtime.watch(self.watcher_or_new(py, epfd)?, op, fd, mask, fd as u64)
         } else {
-            match self.watcher.get() {
+            match self.shared.watcher.get() {
                 Some(w) => runtime.watch(w, op, fd, mask, fd as u64),
                 None if runtime.is_open(fd) => Err(Errno(libc::ENOENT)),
                 None => Err(Errno(libc::EBADF)),
@@ -232,7 +204,7 @@ impl Epoll {
         if !self.pace.is_due() {
             return false;
         }
-        self.kernel_fds.load(Relaxed) > 0 || Runtime::global().watcher_halves(watcher) > 0
+        self.shared.kernel_fds.load(Relaxed) > 0 || Runtime::global().watcher_halves(watcher) > 0
     }
 
     /// How much of an answer of `max` events the kernel may take. An answer of one is given to
@@ -328,7 +300,7 @@ impl Epoll {
         max: usize,
         buffers: &mut Buffers,
     ) -> PyResult<()> {
-        match self.watcher.get() {
+        match self.shared.watcher.get() {
             None => {
                 buffers.watched.clear();
                 self.poll_kernel(py, epfd, timeout, max, &mut buffers.kernel)
@@ -359,9 +331,7 @@ impl Epoll {
         if epfd < 0 {
             return Ok(());
         }
-        if let Some(w) = self.watcher.get() {
-            Runtime::global().watcher_close(w);
-        }
+        self.shared.close(epfd);
         // SAFETY: the number was ours, and nobody finds it any more.
         match unsafe { libc::close(epfd) } {
             0 => Ok(()),
@@ -381,14 +351,10 @@ impl Drop for Epoll {
 impl Epoll {
     /// select.epoll(sizehint=-1, flags=0)
     #[new]
-    #[pyo3(signature = (sizehint=None, flags=None))]
-    fn new(
-        py: Python<'_>,
-        sizehint: Option<&Bound<'_, PyAny>>,
-        flags: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Self> {
-        let sizehint = sizehint.map_or(Ok(-1), args::c_int)?;
-        let flags = flags.map_or(Ok(0), args::c_int)?;
+    #[pyo3(signature = (sizehint=Given::Absent, flags=Given::Absent), text_signature = "(sizehint=-1, flags=0)")]
+    fn new(py: Python<'_>, sizehint: Given<'_>, flags: Given<'_>) -> PyResult<Self> {
+        let sizehint = sizehint.or(-1, args::c_int)?;
+        let flags = flags.or(0, args::c_int)?;
         if sizehint != -1 && sizehint <= 0 {
             return Err(PyValueError::new_err("negative sizehint"));
         }
@@ -397,7 +363,7 @@ impl Epoll {
         }
         // SAFETY: no pointers.
         match unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) } {
-            fd if fd >= 0 => Ok(Self::wrap(fd, 0)),
+            fd if fd >= 0 => Ok(Self::wrap(fd, Shared::of_new(fd))),
             _ => Err(args::os_error(py, Errno::last())),
         }
     }
@@ -407,9 +373,8 @@ impl Epoll {
     fn fromfd(fd: &Bound<'_, PyAny>) -> PyResult<Self> {
         match args::c_int(fd)? {
             // CPython's own meaning of -1 here: a new one.
-            -1 => Self::new(fd.py(), None, None),
-            // What is registered in it is unknown, so it counts as one kernel descriptor.
-            number => Ok(Self::wrap(number, 1)),
+            -1 => Self::new(fd.py(), Given::Absent, Given::Absent),
+            number => Ok(Self::wrap(number, Shared::of_known(number))),
         }
     }
 
@@ -430,21 +395,17 @@ impl Epoll {
         let epfd = self.open_fd()?;
         // Somebody else may poll it: from now on the watcher's wake-up is kept in it.
         self.exported.store(true, Relaxed);
-        if let Some(w) = self.watcher.get() {
+        if let Some(w) = self.shared.watcher.get() {
             Runtime::global().watcher_fd(w);
         }
         Ok(epfd)
     }
 
     /// Registers a new fd or raises an OSError if the fd is already registered.
-    #[pyo3(signature = (fd, eventmask=None))]
-    fn register(
-        &self,
-        fd: &Bound<'_, PyAny>,
-        eventmask: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<()> {
+    #[pyo3(signature = (fd, eventmask=Given::Absent), text_signature = "($self, fd, eventmask=7)")]
+    fn register(&self, fd: &Bound<'_, PyAny>, eventmask: Given<'_>) -> PyResult<()> {
         let number = args::descriptor(fd)?;
-        let mask = eventmask.map_or(Ok(DEFAULT_MASK), args::epoll_mask)?;
+        let mask = eventmask.or(DEFAULT_MASK, args::epoll_mask)?;
         self.change(fd.py(), libc::EPOLL_CTL_ADD, number, mask)
     }
 
@@ -466,16 +427,16 @@ impl Epoll {
     /// timeout: the maximum time to wait in seconds (as float); None or -1 wait indefinitely.
     /// maxevents: the maximum number of events returned; -1 means no limit.
     /// Returns a list of (fd, events) 2-tuples.
-    #[pyo3(signature = (timeout=None, maxevents=None))]
+    #[pyo3(signature = (timeout=None, maxevents=Given::Absent), text_signature = "($self, timeout=None, maxevents=-1)")]
     fn poll(
         &self,
         py: Python<'_>,
         timeout: Option<&Bound<'_, PyAny>>,
-        maxevents: Option<&Bound<'_, PyAny>>,
+        maxevents: Given<'_>,
     ) -> PyResult<Py<PyAny>> {
         self.open_fd()?;
         let timeout = args::poll_timeout(timeout, 1_000_000_000)?;
-        let max = match maxevents.map_or(Ok(-1), args::c_int)? {
+        let max = match maxevents.or(-1, args::c_int)? {
             -1 => DEFAULT_EVENTS,
             n if n < 1 => {
                 let text = format!("maxevents must be greater than 0, got {n}");

@@ -14,6 +14,7 @@ mod poll;
 mod process;
 mod select;
 mod selector;
+mod shared;
 mod socket;
 mod watcher;
 

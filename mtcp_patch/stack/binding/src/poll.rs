@@ -6,7 +6,7 @@
 //! What never happens here: a virtual number reaching the kernel; two threads inside one object's
 //! `poll()` (CPython forbids it, and its error is raised).
 
-use crate::args::{self, Timeout};
+use crate::args::{self, Given, Timeout};
 use crate::events::pair_list;
 use mtcp_host::errno::Errno;
 use mtcp_host::runtime::{is_virtual, PollFd, Runtime};
@@ -173,14 +173,10 @@ impl Poll {
     }
 
     /// Register a file descriptor with the polling object.
-    #[pyo3(signature = (fd, eventmask=None, /))]
-    fn register(
-        &self,
-        fd: &Bound<'_, PyAny>,
-        eventmask: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<()> {
+    #[pyo3(signature = (fd, eventmask=Given::Absent, /), text_signature = "($self, fd, eventmask=7, /)")]
+    fn register(&self, fd: &Bound<'_, PyAny>, eventmask: Given<'_>) -> PyResult<()> {
         let number = args::descriptor(fd)?;
-        let events = eventmask.map_or(Ok(DEFAULT_MASK), args::poll_mask)?;
+        let events = eventmask.or(DEFAULT_MASK, args::poll_mask)?;
         locked(&self.interest).set(number, events);
         Ok(())
     }
