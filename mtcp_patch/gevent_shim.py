@@ -272,8 +272,8 @@ class _Poller:
         self._kernel_io = kernel_io
         self._interests: dict[int, _Interest] = {}
         self._references = 0
-        # Descriptors whose close gevent has put off to the end of the iteration.
-        self._closing: set[int] = set()
+        # Descriptors whose close gevent has put off to the end of the iteration, and how often to look yet.
+        self._closing: dict[int, int] = {}
         self._device_fds: list[int] = []
         self._device_watchers: list[Any] = []
         self._sleeping = False
@@ -459,19 +459,23 @@ class _Poller:
             del self._interests[fd]
             return False
         interest.registered = 0
-        self._closing.add(fd)
+        self._closing[fd] = 2
         for watcher in tuple(interest.active):
             self.loop.run_callback(watcher.fire, watcher.events)
         return True
 
     def _end_waits_for_closed(self) -> None:
         """Watchers that were started between ``closing`` and the close: libev, too, fires them, with an error."""
-        for fd in self._closing:
-            interest = self._interests.get(fd)
-            if interest is not None and not _native.fd_is_open(fd):
-                for watcher in tuple(interest.active):
+        for fd, looks in list(self._closing.items()):
+            if looks == 0:
+                del self._closing[fd]  # somebody else has the number now
+            elif _native.fd_is_open(fd):
+                self._closing[fd] = looks - 1
+            else:
+                del self._closing[fd]
+                interest = self._interests.pop(fd, None)
+                for watcher in tuple(interest.active) if interest is not None else ():
                     self.loop.run_callback(watcher.fire, _ERROR)
-        self._closing.clear()
 
     def reinit(self) -> None:
         """After a fork, in the child: the stack is a new one, and what was watched is registered anew."""
