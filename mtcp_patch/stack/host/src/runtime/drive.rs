@@ -48,8 +48,14 @@ impl Inner {
         }
         for slot in &mut devices.xdp {
             let id: DeviceId = slot.id;
-            if shard.has_output(id) && shard.transmit(now, id, &mut slot.device) > 0 {
+            if shard.has_output(id) {
+                let sent = shard.transmit(now, id, &mut slot.device);
                 slot.device.flush();
+                // A full device has room again after the flush. One that took nothing at all is
+                // tried again at the TCP thread's next tick: there is nothing to poll for.
+                if sent > 0 && shard.has_output(id) {
+                    frames += 1;
+                }
             }
         }
         if shard.has_output(MEMORY) {

@@ -139,6 +139,7 @@ impl Runtime {
     pub fn after_fork_child(&self) -> Result<(), Errno> {
         // The lock may be held by a thread that does not exist here; its state is then unusable.
         crate::turnstile::replace();
+        super::spin::forget_contenders();
         let inherited = self.shared.inner.try_lock().ok().map(|mut inner| inner.leave_behind());
         // Only at the first need: most children go on to exec, after closing every descriptor that
         // they do not know, which would take the new stack's away.

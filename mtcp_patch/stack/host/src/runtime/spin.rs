@@ -30,6 +30,11 @@ impl Contending {
     }
 }
 
+/// In a forked child: the parent's threads, which were counted, do not exist here.
+pub(super) fn forget_contenders() {
+    CONTENDERS.store(0, Ordering::Relaxed);
+}
+
 impl Drop for Contending {
     #[inline]
     fn drop(&mut self) {

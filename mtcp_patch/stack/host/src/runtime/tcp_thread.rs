@@ -93,7 +93,10 @@ fn decide(inner: &mut Inner, moved: bool, quiet_ticks: u32) -> Sleep {
         inner.tcp_thread = TcpThread::Ticking;
         return Sleep::Tick;
     }
-    let due = inner.shard.next_timeout().map(|t| inner.until(t));
+    let mut due = inner.shard.next_timeout().map(|t| inner.until(t));
+    if inner.has_output() {
+        due = Some(TICK);
+    }
     if due.is_none() && !inner.anything_open() {
         inner.tcp_thread = TcpThread::Dormant;
         return Sleep::Kick;
@@ -116,7 +119,7 @@ fn beside_sleeper(inner: &mut Inner, sleeper: Sleeper, quiet: bool) -> Sleep {
             w.signal();
         }
     }
-    if !quiet || (late && !sleeper.foreign) {
+    if !quiet || inner.has_output() || (late && !sleeper.foreign) {
         inner.tcp_thread = TcpThread::Ticking;
         return Sleep::Tick;
     }
