@@ -99,16 +99,14 @@ impl Shard {
         iss_floor: Option<Seq>,
     ) {
         let Some(listener) = self.listeners.get(id.index, id.generation) else { return };
-        if !listener.is_full() && listener.syn_queue >= self.env.config.syn_queue {
-            self.drop_oldest_half_open(now, id);
-        }
-        let Some(listener) = self.listeners.get(id.index, id.generation) else { return };
-        let refusal = if listener.is_full() { Some(Refusal::AcceptQueueFull) } else { None };
-        if let Some(refusal) = refusal {
-            self.env.stats.refuse(refusal);
+        if listener.is_full() {
+            self.env.stats.refuse(Refusal::AcceptQueueFull);
             return;
         }
         let options = listener.options.inherit;
+        if listener.syn_queue >= self.env.config.syn_queue {
+            self.drop_oldest_half_open(now, id);
+        }
         let mut iss = self.env.secrets.isn(now, &seg.dst, &seg.src);
         if let Some(floor) = iss_floor {
             // RFC 9293 MAY-2: beyond every number of the previous incarnation.
