@@ -22,6 +22,10 @@ pub const MAX_PENDING_CONTROL: usize = 65_536;
 /// Segments that one connection may send before the next of the data list has its turn.
 pub const MAX_SEGMENTS_PER_TURN: usize = 16;
 
+/// Timers that one call runs; the rest are due at once again. A hundred thousand connections that
+/// leave TIME-WAIT together must not hold up the packets of the others.
+pub const MAX_TIMERS_PER_TURN: usize = 4096;
+
 /// Listeners of one shard.
 pub const MAX_LISTENERS: usize = 65_536;
 

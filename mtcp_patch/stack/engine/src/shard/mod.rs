@@ -26,7 +26,7 @@ use alloc::boxed::Box;
 use crate::device::{Caps, DeviceId};
 use crate::event::{ConnId, Error, Event, ListenerId};
 use crate::flow::FlowTable;
-use crate::limits::{Config, MAX_LISTENERS};
+use crate::limits::{Config, MAX_LISTENERS, MAX_TIMERS_PER_TURN};
 use crate::listen::Listener;
 use crate::slab::Slab;
 use crate::stats::Stats;
@@ -89,9 +89,11 @@ impl Shard {
         }
     }
 
-    /// Runs every timer that is due. Never scans: the wheel names the connections.
+    /// Runs the timers that are due. Never scans: the wheel names the connections. When there are
+    /// too many for one turn, [`Shard::next_timeout`] is in the past afterwards.
     pub fn handle_timers(&mut self, now: Instant) {
-        while let Some(index) = self.env.wheel.pop_expired(now) {
+        for _ in 0..MAX_TIMERS_PER_TURN {
+            let Some(index) = self.env.wheel.pop_expired(now) else { break };
             match self.conns.at(index) {
                 Some(Slot::Conn(tcb)) => {
                     let abandoned = match tcb.owner {

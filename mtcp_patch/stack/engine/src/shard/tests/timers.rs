@@ -94,6 +94,23 @@ fn an_idle_sender_starts_again_with_the_initial_window() {
 }
 
 #[test]
+fn a_crowd_of_timers_is_spread_over_turns() {
+    let mut b = Bench::with(Config { syn_queue: 10_000, ..Config::default() }, 16);
+    for i in 0..5000u32 {
+        b.theirs = SocketAddr::from(([10, 9, (i >> 8) as u8, i as u8], 1000));
+        b.peer_unchecked(S, 0, 0, b"");
+    }
+    assert_eq!(b.sent().len(), 5000);
+    b.now = b.now + 2_000_000;
+    b.shard.handle_timers(b.now);
+    assert_eq!(b.sent().len(), 4096);
+    assert!(b.shard.next_timeout().unwrap() <= b.now);
+    b.shard.handle_timers(b.now);
+    assert_eq!(b.sent().len(), 904);
+    assert!(b.shard.next_timeout().unwrap() > b.now);
+}
+
+#[test]
 fn a_lost_syn_leaves_one_segment_to_begin_with() {
     let mut b = Bench::new();
     let id = b.connect();
