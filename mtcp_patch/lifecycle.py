@@ -9,7 +9,8 @@ program, the stack sends what is left and the FINs:
 | os._exit                             | the same, before the call                                          |
 | os.execv, os.execve (all the exec*)  | the same, if the new program is there and executable               |
 | os.fork, multiprocessing             | the child starts with an empty stack; its parent's connections stay|
-|                                      | the parent's, and the child sends nothing for them                 |
+|                                      | the parent's, and the child sends nothing for them; a listener that|
+|                                      | has served nobody yet goes to the kernel, where both can accept    |
 | a signal's default action, SIGKILL   | nothing runs; the kernel answers the peer's next segment with RST  |
 
 Who calls it: ``mtcp_patch.install()`` calls :func:`start` once an installation; ``uninstall()`` and ``status()`` the
@@ -44,7 +45,7 @@ def start(settings: Settings, patcher: Patcher) -> None:
     if not _registered:  # atexit and register_at_fork know no way back that would be worth it: once a process
         _registered = True
         atexit.register(_native.shutdown_process)
-        os.register_at_fork(after_in_child=_native.after_fork_child)
+        os.register_at_fork(before=_native.before_fork, after_in_child=_native.after_fork_child)
     _patch_exits(patcher, _native.shutdown_process)
 
 

@@ -105,6 +105,9 @@ def status_json() -> str:
 def shutdown_process() -> None:
     """Close every connection, wait a bounded time, give devices, ports and sysctls back."""
 
+def before_fork() -> None:
+    """Before a fork: listeners that have served nobody yet go to the kernel, where children can accept."""
+
 def after_fork_child() -> None:
     """In a forked child: start with an empty stack."""
 

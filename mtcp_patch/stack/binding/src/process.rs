@@ -85,6 +85,18 @@ pub fn shutdown_process(py: Python<'_>) {
     }
 }
 
+/// before_fork()
+/// --
+///
+/// The process is about to fork: listeners that have served nobody yet go to the kernel, where a
+/// pre-forking server's children can accept.
+#[pyfunction]
+pub fn before_fork() {
+    if Runtime::is_started() {
+        Runtime::global().before_fork();
+    }
+}
+
 /// after_fork_child()
 /// --
 ///

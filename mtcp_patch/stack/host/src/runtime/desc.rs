@@ -51,6 +51,8 @@ pub(super) struct Desc {
     pub linger: Option<u32>,
     /// Options of a connection that has no kernel socket of its own to remember them.
     pub overrides: Vec<((i32, i32), Vec<u8>)>,
+    /// A listener that has handed out a connection of ours.
+    pub served: bool,
     /// Why this socket must be the kernel's, once an option asked for what only it has.
     pub pinned: Option<(i32, i32)>,
     /// An error to be reported by SO_ERROR or the next call, once.
@@ -71,6 +73,7 @@ impl Desc {
             options: ConnOptions::default(),
             linger: None,
             overrides: Vec::new(),
+            served: false,
             pinned: None,
             error: None,
             watches: Vec::new(),

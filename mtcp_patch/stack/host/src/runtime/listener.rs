@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 use mtcp_engine::ConnOptions;
-use mtcp_engine::ListenOptions;
+use mtcp_engine::{ListenOptions, ListenerId};
 
 use super::desc::{Desc, Kind};
 use super::endpoint::{shown, unmapped};
@@ -104,6 +104,7 @@ impl Inner {
             _ => return Err(Errno(libc::EINVAL)),
         };
         let Ok(conn) = self.shard.accept(id) else { return Ok(None) };
+        self.desc_mut(vfd)?.served = true;
         let desc = self.desc(vfd)?;
         let mut new =
             Desc::new(desc.family, Kind::Conn { id: conn, connecting: false }, desc.port, false);
@@ -140,6 +141,35 @@ impl Inner {
         socket.set_nonblocking(false)?;
         let peer = peer.as_socket().ok_or(Errno(libc::EAFNOSUPPORT))?;
         Ok(Accepted::Kernel(socket.into(), peer))
+    }
+
+    /// Gives listeners that have served nobody yet to the kernel: a process that forks before its
+    /// first connection means its children to accept, and they cannot reach this process's stack.
+    pub fn hand_over_listeners(&mut self) {
+        let fresh: Vec<(usize, ListenerId)> = self
+            .descs
+            .iter()
+            .filter_map(|(index, d)| match d.kind {
+                Kind::Listener(id) if !d.served => Some((index, id)),
+                _ => None,
+            })
+            .filter(|&(_, id)| self.shard.accept_queue_len(id) == 0)
+            .collect();
+        for (index, id) in fresh {
+            let now = self.now();
+            self.by_listener.remove(&id);
+            self.shard.close_listener(now, id);
+            let Some(desc) = self.descs.get_mut(index) else { continue };
+            desc.kind = Kind::Kernel;
+            let port = desc.port;
+            self.unsteer_port(port);
+            if let Some(Ok(local)) = port.and_then(|p| self.ports.get(p)).map(|p| p.local()) {
+                self.devices.messages.push(format!(
+                    "{local}: the kernel serves it, because the process forked before its first \
+                     connection and its children may accept"
+                ));
+            }
+        }
     }
 
     /// Registers the kernel socket behind a description that became a listener or the kernel's

@@ -131,6 +131,13 @@ impl Runtime {
         }
     }
 
+    /// The process is about to fork: listeners that have served nobody go to the kernel, where the
+    /// child can accept too (a pre-forking server).
+    pub fn before_fork(&self) {
+        let mut inner = self.lock();
+        inner.hand_over_listeners();
+    }
+
     /// In a child after fork: the parent's connections stay the parent's, its listeners go on as
     /// kernel sockets under their old numbers, and the stack starts anew at the first need.
     ///
