@@ -198,7 +198,7 @@ impl Shard {
         if tcb.rx.is_empty() && tcb.rx.capacity() > 0 {
             timer::watch_idle_buffers(tcb, env, now);
         }
-        if window::is_update_due(tcb) {
+        if window::is_update_due(tcb) || input::is_ack_due_after_read(tcb) {
             input::ack_now(tcb, env);
         }
         Ok(())

@@ -247,6 +247,7 @@ fn send(tcb: &mut Tcb, env: &mut Env, now: Instant, sink: &mut Sink<'_>, plan: P
     if plan.len > 0 {
         // Answers carry acknowledgments: from here on they may wait for one (Linux: pingpong).
         tcb.quick_acks = 0;
+        tcb.answers = true;
     }
     acknowledged(tcb);
     tcb.last_sent = now;

@@ -155,6 +155,9 @@ pub(crate) struct Tcb {
     pub(crate) keepalive_probes: u8,
     /// Acknowledgments that are sent at once at the beginning of a connection, as Linux does.
     pub(crate) quick_acks: u8,
+    /// Data of ours has left since an acknowledgment last had to leave alone because it was late:
+    /// answers carry acknowledgments here (Linux: pingpong mode).
+    pub(crate) answers: bool,
 
     /// Bits of [`list`].
     pub(crate) queued: u8,
@@ -252,6 +255,7 @@ impl Tcb {
             retries: 0,
             keepalive_probes: 0,
             quick_acks: 16,
+            answers: false,
             queued: 0,
             ack_due: false,
             probe_due: false,

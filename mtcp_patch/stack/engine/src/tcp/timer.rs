@@ -132,7 +132,10 @@ fn fire(tcb: &mut Tcb, env: &mut Env, now: Instant, timer: Timer) {
     match timer {
         Timer::Retransmit if tcb.persist => persist(tcb, env, now),
         Timer::Retransmit => retransmit(tcb, env, now),
-        Timer::DelayedAck => ack_now(tcb, env),
+        Timer::DelayedAck => {
+            tcb.answers = false;
+            ack_now(tcb, env);
+        }
         Timer::Keepalive => keepalive(tcb, env, now),
         Timer::Linger => tcb.finish(env),
         Timer::Cork => {

@@ -26,6 +26,28 @@ fn the_first_segments_are_acknowledged_at_once() {
 }
 
 #[test]
+fn reading_a_small_segment_acknowledges_it_where_nothing_is_answered() {
+    let (mut b, id) = Bench::accepted();
+    b.send(id, b"x").unwrap();
+    b.sent();
+    // Answers carry acknowledgments, so far.
+    b.peer(PA, 1, 2, b"one");
+    assert_eq!(b.recv(id).unwrap(), b"one");
+    assert_eq!(b.brief(), []);
+    // None came in time.
+    assert_eq!(b.next_sent(1_000_000).1[0].brief(), (A, 2, 4, 0));
+    b.peer(PA, 4, 2, b"two");
+    assert_eq!(b.brief(), []);
+    assert_eq!(b.recv(id).unwrap(), b"two");
+    assert_eq!(b.brief(), [(A, 2, 7, 0)]);
+    b.send(id, b"y").unwrap();
+    assert_eq!(b.brief(), [(PA, 2, 7, 1)]);
+    b.peer(PA, 7, 3, b"three");
+    assert_eq!(b.recv(id).unwrap(), b"three");
+    assert_eq!(b.brief(), []);
+}
+
+#[test]
 fn an_answer_carries_the_acknowledgment() {
     let (mut b, id) = Bench::accepted();
     b.peer(PA, 1, 1, b"question");
