@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .patcher import Patcher
 
 # The body of `selectors` imports `select`: named here too, it is seen to its end, whichever comes first.
-TARGETS = ("select", "selectors")
+TARGETS = ("select", "selectors", "eventlet.patcher")
 
 # The class attributes of `selectors` that hold one of `select`'s objects, captured when it was imported.
 _CAPTURED = (
