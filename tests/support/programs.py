@@ -26,6 +26,8 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
 KERNEL, OURS = "kernel", "ours"
 READY_SECONDS = 20
+# A thread that waits in our stack has an eventfd, which is kept for the next: as many as ever waited at once.
+FOR_WAITING = 8
 NOBODY = 65534
 CAP_DAC_READ_SEARCH = "dac_read_search"
 
