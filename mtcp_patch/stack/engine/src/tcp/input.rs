@@ -166,6 +166,9 @@ fn in_synchronized(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>
     if tcb.state == State::Closed {
         return;
     }
+    if !seg.payload.is_empty() {
+        tcb.pushed = flags.contains(Flags::PSH);
+    }
     text_arrives(tcb, env, now, seq, seg.payload, flags.contains(Flags::FIN));
 }
 
@@ -302,15 +305,11 @@ fn acknowledge_in_order(tcb: &mut Tcb, env: &mut Env, now: Instant) {
     }
 }
 
-/// Whether an application that has just read should acknowledge: it has read all of a small
-/// segment and does not answer, so the peer may be holding data back until then (RFC 896; Linux:
-/// `__tcp_cleanup_rbuf`).
+/// Whether an application that has just read should acknowledge: it has read to the end of what
+/// the peer wrote and does not answer, so the peer may be holding data back until then (RFC 896;
+/// Linux: `__tcp_cleanup_rbuf`).
 pub(crate) fn is_ack_due_after_read(tcb: &Tcb) -> bool {
-    let unacked = u32::try_from(tcb.rcv_nxt - tcb.rcv_wup).unwrap_or(0);
-    tcb.rx.is_empty()
-        && !tcb.answers
-        && unacked < tcb.rcv_mss
-        && tcb.timers.is_running(Timer::DelayedAck)
+    tcb.pushed && !tcb.answers && tcb.rx.is_empty() && tcb.timers.is_running(Timer::DelayedAck)
 }
 
 /// RFC 9293 3.10.7.4, eighth step: everything before the peer's FIN has arrived.

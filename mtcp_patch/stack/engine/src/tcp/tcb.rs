@@ -158,6 +158,8 @@ pub(crate) struct Tcb {
     /// Data of ours has left since an acknowledgment last had to leave alone because it was late:
     /// answers carry acknowledgments here (Linux: pingpong mode).
     pub(crate) answers: bool,
+    /// The last data that arrived had PSH: the end of what the peer wrote.
+    pub(crate) pushed: bool,
 
     /// Bits of [`list`].
     pub(crate) queued: u8,
@@ -256,6 +258,7 @@ impl Tcb {
             keepalive_probes: 0,
             quick_acks: 16,
             answers: false,
+            pushed: false,
             queued: 0,
             ack_due: false,
             probe_due: false,

@@ -26,7 +26,7 @@ fn the_first_segments_are_acknowledged_at_once() {
 }
 
 #[test]
-fn reading_a_small_segment_acknowledges_it_where_nothing_is_answered() {
+fn reading_to_the_end_of_a_write_acknowledges_it_where_nothing_is_answered() {
     let (mut b, id) = Bench::accepted();
     b.send(id, b"x").unwrap();
     b.sent();
@@ -44,6 +44,11 @@ fn reading_a_small_segment_acknowledges_it_where_nothing_is_answered() {
     assert_eq!(b.brief(), [(PA, 2, 7, 1)]);
     b.peer(PA, 7, 3, b"three");
     assert_eq!(b.recv(id).unwrap(), b"three");
+    assert_eq!(b.brief(), []);
+    assert_eq!(b.next_sent(1_000_000).1[0].brief(), (A, 3, 12, 0));
+    // More is to come: no PSH.
+    b.peer(A, 12, 3, b"four");
+    assert_eq!(b.recv(id).unwrap(), b"four");
     assert_eq!(b.brief(), []);
 }
 
