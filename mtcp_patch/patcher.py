@@ -100,7 +100,8 @@ class Patcher:
         """Set ``owner.name`` to ``new`` and return what was there (looked up through the owner's own namespace first).
 
         ``rebind``: modules that had already done ``from owner import name`` get ``new`` as well.
-        Replacing the same attribute twice keeps the first original.
+        Replacing the same attribute twice keeps the first original. ``new`` is an object that stands for nothing
+        else: on restore, modules that copied it in the meantime get the original.
         """
         with self._lock:
             own = vars(owner).get(name, _ABSENT)

@@ -64,7 +64,7 @@ def test_replace_and_restore(patcher: Patcher, module: Any, new: Callable[[], st
 def test_replaced_twice_keeps_the_first_original(patcher: Patcher, module: Any, new: Callable[[], str]) -> None:
     old = module.function
     patcher.replace(module, "function", new)
-    patcher.replace(module, "function", len)
+    patcher.replace(module, "function", lambda: "newer")
     assert patcher.original("some_target.function") is old
     patcher.restore()
     assert module.function is old
@@ -143,7 +143,7 @@ def test_late_imports_are_given_back(
     patcher: Patcher, module: Any, monkeypatch: pytest.MonkeyPatch, new: Callable[[], str]
 ) -> None:
     old = module.function
-    patcher.replace(module, "function", len)
+    patcher.replace(module, "function", lambda: "newer")
     patcher.replace(module, "function", new)
     late = types.ModuleType("late")
     monkeypatch.setitem(sys.modules, "late", late)
