@@ -45,7 +45,11 @@ def start(settings: Settings, patcher: Patcher) -> None:
     if not _registered:  # atexit and register_at_fork know no way back that would be worth it: once a process
         _registered = True
         atexit.register(_native.shutdown_process)
-        os.register_at_fork(before=_native.before_fork, after_in_child=_native.after_fork_child)
+        os.register_at_fork(
+            before=_native.before_fork,
+            after_in_parent=_native.after_fork_parent,
+            after_in_child=_native.after_fork_child,
+        )
     _patch_exits(patcher, _native.shutdown_process)
 
 

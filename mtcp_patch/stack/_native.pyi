@@ -108,6 +108,9 @@ def shutdown_process() -> None:
 def before_fork() -> None:
     """Before a fork: listeners that have served nobody yet go to the kernel, where children can accept."""
 
+def after_fork_parent() -> None:
+    """In the parent after before_fork(), also when the fork failed."""
+
 def after_fork_child() -> None:
     """In a forked child: start with an empty stack."""
 

@@ -64,6 +64,17 @@ impl Timeout {
         }
     }
 
+    /// What is left of it for a wait that began then.
+    pub fn after(self, began: Instant) -> Self {
+        match self {
+            Self::For(d) => match d.saturating_sub(began.elapsed()) {
+                Duration::ZERO => Self::Zero,
+                left => Self::For(left),
+            },
+            other => other,
+        }
+    }
+
     fn from_ns(ns: i64) -> Self {
         match ns {
             0 => Self::Zero,

@@ -143,7 +143,7 @@ impl Epoll {
             .watcher
             .get_or_make(|| Runtime::try_global()?.watcher(Some(epfd)))
             .map_err(|e| args::os_error(py, e))?;
-        if self.exported.load(Relaxed) {
+        if self.exported.load(Relaxed) || self.shared.kernel_waits.load(Relaxed) > 0 {
             Runtime::global().watcher_fd(w);
         }
         Ok(w)
@@ -175,7 +175,8 @@ impl Epoll {
         done.map_err(|e| args::os_error(py, e))
     }
 
-    /// Only kernel descriptors so far: `epoll_wait` as CPython does it (PEP 475).
+    /// Only kernel descriptors so far: `epoll_wait` as CPython does it (PEP 475). Nothing at all
+    /// when another thread has brought in the first virtual descriptor meanwhile.
     fn poll_kernel(
         &self,
         py: Python<'_>,
@@ -187,10 +188,16 @@ impl Epoll {
         let deadline = timeout.deadline();
         loop {
             let ms = if timeout == Timeout::Zero { 0 } else { args::millis_until(deadline) };
-            match args::without_gil(py, || wait(epfd, max, ms, buffer)) {
+            self.shared.kernel_waits.fetch_add(1, Relaxed);
+            let waited = args::without_gil(py, || wait(epfd, max, ms, buffer));
+            self.shared.kernel_waits.fetch_sub(1, Relaxed);
+            match waited {
                 Err(Errno(libc::EINTR)) => py.check_signals()?,
                 Err(e) => return Err(args::os_error(py, e)),
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    buffer.retain(|e| e.u64 != WATCHER_TOKEN);
+                    return Ok(());
+                }
             }
             if deadline.is_some_and(|end| Instant::now() >= end) {
                 buffer.clear();
@@ -303,7 +310,14 @@ impl Epoll {
         match self.shared.watcher.get() {
             None => {
                 buffers.watched.clear();
-                self.poll_kernel(py, epfd, timeout, max, &mut buffers.kernel)
+                let began = Instant::now();
+                self.poll_kernel(py, epfd, timeout, max, &mut buffers.kernel)?;
+                match self.shared.watcher.get() {
+                    Some(w) if buffers.kernel.is_empty() => {
+                        self.poll_both(py, epfd, w, timeout.after(began), max, buffers)
+                    }
+                    _ => Ok(()),
+                }
             }
             Some(w) => self.poll_both(py, epfd, w, timeout, max, buffers),
         }

@@ -38,6 +38,7 @@ fn add_process(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(process::status_json, m)?)?;
     m.add_function(wrap_pyfunction!(process::shutdown_process, m)?)?;
     m.add_function(wrap_pyfunction!(process::before_fork, m)?)?;
+    m.add_function(wrap_pyfunction!(process::after_fork_parent, m)?)?;
     m.add_function(wrap_pyfunction!(process::after_fork_child, m)?)?;
     m.add_function(wrap_pyfunction!(process::restore_sysctls, m)?)?;
     Ok(())

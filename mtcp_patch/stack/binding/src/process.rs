@@ -89,11 +89,23 @@ pub fn shutdown_process(py: Python<'_>) {
 /// --
 ///
 /// The process is about to fork: listeners that have served nobody yet go to the kernel, where a
-/// pre-forking server's children can accept.
+/// pre-forking server's children can accept, and the stack's own threads stay out of its state until
+/// after_fork_parent().
 #[pyfunction]
 pub fn before_fork() {
     if Runtime::is_started() {
         Runtime::global().before_fork();
+    }
+}
+
+/// after_fork_parent()
+/// --
+///
+/// In the parent after before_fork(), also when the fork failed.
+#[pyfunction]
+pub fn after_fork_parent() {
+    if Runtime::is_started() {
+        Runtime::global().after_fork_parent();
     }
 }
 

@@ -18,6 +18,8 @@ pub struct Shared {
     /// Kernel descriptors may be registered: those we added, less those removed. The kernel drops
     /// closed ones without telling, so this may be too high, never too low.
     pub kernel_fds: AtomicUsize,
+    /// Threads in a bare `epoll_wait`, begun before there was a watcher. Changed with the GIL held.
+    pub kernel_waits: AtomicUsize,
 }
 
 /// By the number of the real epoll, for those that are open.

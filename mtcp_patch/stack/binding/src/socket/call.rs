@@ -22,8 +22,8 @@ pub(super) type Answer = Result<Object, Fail>;
 pub(super) struct Call {
     /// The socket object; kept alive by the caller.
     pub socket: Object,
-    /// Its descriptor at the time of the call. It stays this one when another thread closes the
-    /// object meanwhile; the runtime then answers EBADF.
+    /// Its descriptor at the time of the call. When another thread or a signal's handler closes the
+    /// object during a wait, the number may soon be another socket's: see `check_open`.
     pub fd: Vfd,
     args: *const Object,
     nargs: usize,
@@ -35,6 +35,24 @@ impl Call {
     #[inline]
     pub fn runtime(&self) -> &'static Runtime {
         Runtime::global()
+    }
+
+    /// To be called after everything that may have run other Python code: the number still means
+    /// this socket.
+    pub fn check_open(&self) -> Result<(), Fail> {
+        // SAFETY: the socket of a call is of the native type; the GIL is held.
+        if unsafe { head::of(self.socket) }.fd == self.fd {
+            Ok(())
+        } else {
+            Err(Fail::errno(libc::EBADF))
+        }
+    }
+
+    /// Runs the Python handlers of signals that came.
+    pub fn run_handlers(&self) -> Result<(), Fail> {
+        // SAFETY: the GIL is held.
+        unsafe { errors::check_signals()? };
+        self.check_open()
     }
 
     /// Between `min` and `N` positional arguments and no others; null for one that is not given.

@@ -9,7 +9,7 @@ use super::args;
 use super::call::{Answer, Call, Object};
 use super::wait::{retry, Wait, Woken, POLLIN, POLLOUT};
 use crate::addr;
-use crate::errors::{check_signals, Fail};
+use crate::errors::Fail;
 use crate::object::{self, none};
 
 /// CPython's default: the smaller of SOMAXCONN and 128.
@@ -92,8 +92,7 @@ fn establish(call: &Call, to: &SocketAddr) -> Result<(), Fail> {
     let wait = Wait::new(call, false)?;
     loop {
         match wait.pause(POLLOUT)? {
-            // SAFETY: the GIL is held.
-            Woken::Interrupted => unsafe { check_signals()? },
+            Woken::Interrupted => call.run_handlers()?,
             Woken::TimedOut => return Err(Fail::TimedOut),
             Woken::MayNot => return Err(Fail::errno(libc::EINPROGRESS)),
             Woken::Ready => return pending_error(call),

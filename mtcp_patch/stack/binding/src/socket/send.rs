@@ -12,7 +12,7 @@ use super::kernel;
 use super::table::Method;
 use super::wait::{Wait, Woken, POLLOUT};
 use crate::addr;
-use crate::errors::{check_signals, Fail};
+use crate::errors::Fail;
 use crate::object::{self, none, Owned};
 
 /// Flags that are dealt with here.
@@ -104,8 +104,7 @@ fn sendall_rest(call: &Call, mut rest: &[u8], flags: i32) -> Answer {
         match runtime.send(call.fd, rest, flags & !OURS) {
             Ok(n) => {
                 rest = rest.get(n..).unwrap_or_default();
-                // SAFETY: the GIL is held.
-                unsafe { check_signals()? };
+                call.run_handlers()?;
                 if !rest.is_empty() && wait.is_over() {
                     return Err(Fail::TimedOut);
                 }

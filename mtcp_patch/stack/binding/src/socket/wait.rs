@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::call::Call;
 use super::head;
-use crate::errors::{check_signals, Fail};
+use crate::errors::Fail;
 use crate::gil;
 
 pub(super) const POLLIN: u32 = libc::POLLIN as u32;
@@ -91,10 +91,11 @@ impl<'a> Wait<'a> {
                 return Ok(Woken::TimedOut);
             }
             // A signal that came while we polled; a later one ends the sleep.
-            // SAFETY: the GIL is held.
-            unsafe { check_signals()? };
+            self.call.run_handlers()?;
             // SAFETY: the GIL is held, and the closure touches no Python object.
-            match unsafe { gil::asleep(|| runtime.poll_wait(&mut fds, deadline)) } {
+            let woken = unsafe { gil::asleep(|| runtime.poll_wait(&mut fds, deadline)) };
+            self.call.check_open()?;
+            match woken {
                 Ok(0) => {}
                 Ok(_) => break,
                 Err(Errno(libc::EINTR)) => return Ok(Woken::Interrupted),
@@ -112,8 +113,7 @@ impl<'a> Wait<'a> {
     pub fn pause_or_fail(&self, events: u32) -> Result<(), Fail> {
         match self.pause(events)? {
             Woken::Ready => Ok(()),
-            // SAFETY: the GIL is held.
-            Woken::Interrupted => unsafe { check_signals() },
+            Woken::Interrupted => self.call.run_handlers(),
             Woken::TimedOut => Err(Fail::TimedOut),
             Woken::MayNot => Err(Fail::errno(libc::EAGAIN)),
         }

@@ -98,7 +98,7 @@ fn answer(mut stream: UnixStream, shared: &Shared) -> io::Result<()> {
         return Ok(());
     }
     stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
-    let status = shared.lock().status().to_string();
+    let status = shared.lock_detached().status().to_string();
     stream.write_all(status.as_bytes())
 }
 

@@ -31,7 +31,12 @@ impl Inner {
     #[inline]
     pub fn app_turn(&mut self) -> bool {
         self.app_turns = self.app_turns.wrapping_add(1);
-        self.turn()
+        let busy = self.turn();
+        // This thread may go on to compute, while whoever sleeps does not know of a new timer.
+        if !self.timers_are_watched() {
+            self.wake_tcp_thread();
+        }
+        busy
     }
 
     fn batch(&mut self) -> bool {

@@ -60,6 +60,7 @@ impl Inner {
         for w in gone {
             let Some(watcher) = self.watchers.get_mut(w.watcher) else { continue };
             if watcher.waiter {
+                watcher.gone.push(vfd);
                 watcher.candidate(vfd);
                 continue;
             }

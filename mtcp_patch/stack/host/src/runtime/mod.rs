@@ -33,9 +33,10 @@ mod watcher;
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::ThreadId;
+use std::time::{Duration, Instant};
 
 use crate::errno::Errno;
 use crate::sys;
@@ -54,7 +55,11 @@ pub const WATCHER_TOKEN: u64 = u64::MAX;
 
 /// An interest set of the runtime; see [`Runtime::watcher`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WatcherId(pub(crate) usize);
+pub struct WatcherId {
+    index: usize,
+    /// A closed set's id never finds the next one at its place.
+    serial: u32,
+}
 
 /// What ended a [`Runtime::watcher_wait`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -65,13 +70,18 @@ pub struct WaitOutcome {
     pub kernel: bool,
 }
 
+/// How long a thread stays out of the state because another one is about to fork.
+const FORK_PATIENCE: Duration = Duration::from_millis(50);
+
 /// What application threads, the TCP thread and the control thread share.
 struct Shared {
     inner: Mutex<Inner>,
     /// Wakes the TCP thread.
-    kick: OwnedFd,
+    kick: Arc<OwnedFd>,
     /// The thread that ends the process, once it has begun to.
     ending: OnceLock<ThreadId>,
+    /// Threads that are about to fork.
+    forking: AtomicUsize,
 }
 
 impl Shared {
@@ -80,6 +90,32 @@ impl Shared {
     #[inline]
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state, for a thread that a fork does not wait for: it does not hold the caller's own
+    /// lock, Python's GIL. A child that is born while such a thread is in here cannot use what it
+    /// inherits, so it stays out for the moment that a fork takes.
+    fn lock_detached(&self) -> MutexGuard<'_, Inner> {
+        if self.forking.load(Ordering::Relaxed) > 0 {
+            self.wait_for_forks();
+        }
+        let inner = self.lock();
+        // Who raised it before we had the lock has seen us neither in here nor waiting.
+        if self.forking.load(Ordering::Relaxed) == 0 {
+            return inner;
+        }
+        drop(inner);
+        self.wait_for_forks();
+        self.lock()
+    }
+
+    /// Bounded, because what else runs before a fork may wait for this very thread.
+    #[cold]
+    fn wait_for_forks(&self) {
+        let end = Instant::now() + FORK_PATIENCE;
+        while self.forking.load(Ordering::Relaxed) > 0 && Instant::now() < end {
+            std::thread::sleep(Duration::from_micros(100));
+        }
     }
 }
 
@@ -115,8 +151,10 @@ impl Runtime {
     /// # Errors
     /// Those of eventfd(2), getrandom(2) and thread creation.
     pub fn new(settings: Settings) -> Result<Self, Errno> {
-        let inner = Mutex::new(Inner::new(settings.clone())?);
-        let shared = Arc::new(Shared { inner, kick: sys::eventfd()?, ending: OnceLock::new() });
+        let kick = Arc::new(sys::eventfd()?);
+        let inner = Mutex::new(Inner::new(settings.clone(), Arc::clone(&kick))?);
+        let ending = OnceLock::new();
+        let shared = Arc::new(Shared { inner, kick, ending, forking: AtomicUsize::new(0) });
         Self::start_tcp_thread(&shared)?;
         let control_path = control::start(&shared, settings.control_dir.clone());
         Ok(Self { shared, spin: Spin::new(), settings, control_path })
@@ -199,6 +237,12 @@ impl Runtime {
     #[inline]
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.shared.lock()
+    }
+
+    /// See `Shared::lock_detached`.
+    #[inline]
+    fn lock_detached(&self) -> MutexGuard<'_, Inner> {
+        self.shared.lock_detached()
     }
 
     /// Wakes the TCP thread.

@@ -64,7 +64,9 @@ impl Inner {
 
     /// Gives back the oldest ports that only TIME-WAIT still holds, down to [`MAX_RESERVING`].
     pub fn release_old_reservations(&mut self) {
-        let mut looks = self.reserving.len();
+        // Two for each close find what can go in time, and keep a close from looking at all those
+        // whose peer has not closed yet.
+        let mut looks = self.reserving.len().min(2);
         while self.reserving.len() > MAX_RESERVING && looks > 0 {
             looks -= 1;
             let Some(id) = self.reserving.pop_front() else { return };

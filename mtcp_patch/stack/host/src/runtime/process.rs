@@ -1,5 +1,6 @@
 //! The life of the process: opening devices at the first need, the end, and fork.
 
+use std::sync::atomic::Ordering;
 use std::sync::MutexGuard;
 use std::time::{Duration, Instant as Clock};
 
@@ -132,10 +133,20 @@ impl Runtime {
     }
 
     /// The process is about to fork: listeners that have served nobody go to the kernel, where the
-    /// child can accept too (a pre-forking server).
+    /// child can accept too (a pre-forking server). Other threads that hold the caller's own lock
+    /// are kept out by that, and those that do not stay out until [`Runtime::after_fork_parent`], so
+    /// that nobody is in the state whom the child would miss.
     pub fn before_fork(&self) {
+        self.shared.forking.fetch_add(1, Ordering::SeqCst);
         let mut inner = self.lock();
         inner.hand_over_listeners();
+    }
+
+    /// In the parent after [`Runtime::before_fork`], also when the fork failed.
+    pub fn after_fork_parent(&self) {
+        let less = |n: usize| n.checked_sub(1);
+        // None to take back: the runtime was started in between.
+        let _ = self.shared.forking.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
     }
 
     /// In a child after fork: the parent's connections stay the parent's, its listeners go on as
@@ -144,7 +155,8 @@ impl Runtime {
     /// # Errors
     /// Those of [`Runtime::new`].
     pub fn after_fork_child(&self) -> Result<(), Errno> {
-        // The lock may be held by a thread that does not exist here; its state is then unusable.
+        // Should the lock be held by a thread that does not exist here, in spite of `before_fork`,
+        // its state is unusable.
         crate::turnstile::replace();
         super::spin::forget_contenders();
         let inherited = self.shared.inner.try_lock().ok().map(|mut inner| inner.leave_behind());

@@ -2,6 +2,8 @@
 //! waits for them. One driver at a time holds it, so nothing inside needs a lock of its own.
 
 use std::collections::{HashMap, VecDeque};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Instant as Clock;
 
 use mtcp_engine::time::Instant;
@@ -48,6 +50,8 @@ pub(super) struct Inner {
     pub ports: Slab<Port>,
     pub watchers: Slab<Watcher>,
     pub idle_waiters: Vec<usize>,
+    /// The serial number of the interest set made last.
+    pub last_serial: u32,
     pub by_conn: HashMap<ConnId, usize>,
     pub by_listener: HashMap<ListenerId, usize>,
     /// Connections that the application closed, and the port that each still occupies.
@@ -56,8 +60,10 @@ pub(super) struct Inner {
     pub reserving: VecDeque<ConnId>,
     pub sleeper: Option<Sleeper>,
     pub tcp_thread: TcpThread,
-    /// Until when the TCP thread sleeps beside a foreign loop, in the engine's time.
+    /// When the TCP thread will wake by itself, in the engine's time, where it minds the timers.
     pub tcp_until: Option<Instant>,
+    /// Wakes the TCP thread.
+    kick: Arc<OwnedFd>,
     /// Turns driven by application threads.
     pub app_turns: u64,
     /// Raised when the TCP thread shall end.
@@ -68,7 +74,7 @@ pub(super) struct Inner {
 
 impl Inner {
     /// An empty state; devices are opened later.
-    pub fn new(settings: Settings) -> Result<Self, Errno> {
+    pub fn new(settings: Settings, kick: Arc<OwnedFd>) -> Result<Self, Errno> {
         let seed = sys::random_seed()?;
         let devices = Devices::new(settings.devices.clone());
         let mut shard = Shard::new(settings.engine.clone(), seed);
@@ -81,6 +87,7 @@ impl Inner {
             ports: Slab::new(),
             watchers: Slab::new(),
             idle_waiters: Vec::new(),
+            last_serial: 0,
             by_conn: HashMap::new(),
             by_listener: HashMap::new(),
             orphans: HashMap::new(),
@@ -88,6 +95,7 @@ impl Inner {
             sleeper: None,
             tcp_thread: TcpThread::Ticking,
             tcp_until: None,
+            kick,
             app_turns: 0,
             stopping: false,
             settings,
@@ -104,6 +112,26 @@ impl Inner {
     /// How long from now until an engine time.
     pub fn until(&self, at: Instant) -> std::time::Duration {
         std::time::Duration::from_micros(at.micros_since(self.now()))
+    }
+
+    /// Whether somebody wakes for the engine's next timer without being told.
+    pub fn timers_are_watched(&self) -> bool {
+        if self.tcp_thread == TcpThread::Ticking {
+            return true;
+        }
+        let Some(due) = self.shard.next_timeout() else { return true };
+        let in_time = |until: Option<Instant>| until.is_some_and(|u| u <= due);
+        in_time(self.tcp_until)
+            || self.sleeper.is_some_and(|sleeper| !sleeper.foreign && in_time(sleeper.until))
+    }
+
+    /// Makes the TCP thread look every millisecond.
+    pub fn wake_tcp_thread(&mut self) {
+        if self.tcp_thread != TcpThread::Ticking {
+            // At once, so that the next call does not wake it again.
+            self.tcp_thread = TcpThread::Ticking;
+            sys::eventfd_signal(&self.kick);
+        }
     }
 
     /// The index of an open descriptor's description.

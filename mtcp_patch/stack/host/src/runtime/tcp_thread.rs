@@ -47,7 +47,7 @@ fn run(shared: &Shared) {
         fds.clear();
         fds.push(pollfd { fd: shared.kick.as_raw_fd(), events: libc::POLLIN, revents: 0 });
         let sleep = {
-            let mut inner = shared.lock();
+            let mut inner = shared.lock_detached();
             let moved = inner.app_turns != seen_turns;
             seen_turns = inner.app_turns;
             quiet_ticks = if moved { 0 } else { quiet_ticks + 1 };
@@ -93,7 +93,8 @@ fn decide(inner: &mut Inner, moved: bool, quiet_ticks: u32) -> Sleep {
         inner.tcp_thread = TcpThread::Ticking;
         return Sleep::Tick;
     }
-    let mut due = inner.shard.next_timeout().map(|t| inner.until(t));
+    let next = inner.shard.next_timeout();
+    let mut due = next.map(|t| inner.until(t));
     if inner.has_output() {
         due = Some(TICK);
     }
@@ -102,6 +103,7 @@ fn decide(inner: &mut Inner, moved: bool, quiet_ticks: u32) -> Sleep {
         return Sleep::Kick;
     }
     inner.tcp_thread = TcpThread::Driving;
+    inner.tcp_until = next;
     Sleep::Devices(due)
 }
 

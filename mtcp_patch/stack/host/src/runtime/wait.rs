@@ -18,6 +18,20 @@ use crate::sys::{self, pollfd};
 /// Waiters, each with an eventfd, that are kept for the next blocked calls.
 const MAX_IDLE_WAITERS: usize = 4;
 
+/// How often a thread that can have no eventfd looks.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+
+/// A way into a sleep, for the way out of it.
+struct Sleep {
+    /// `None`: without end.
+    timeout: Option<Duration>,
+    /// On the devices too.
+    driver: bool,
+    /// The stack has work: no sleep, only a look at signals and at the kernel's descriptors, which
+    /// must not starve under a flood.
+    in_passing: bool,
+}
+
 /// One descriptor of a [`Runtime::poll_ready`] call, with poll(2)'s bits.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PollFd {
@@ -39,6 +53,17 @@ impl Inner {
                 Err(_) => NVAL,
             };
             found += usize::from(entry.revents != 0);
+        }
+        found
+    }
+
+    /// `scan` for the waiter `index`: what was closed under it is not what has the number now.
+    fn scan_as(&self, index: usize, fds: &mut [PollFd]) -> usize {
+        let mut found = self.scan(fds);
+        let gone = self.watchers.get(index).map_or(&[][..], |w| w.gone.as_slice());
+        for entry in fds.iter_mut().filter(|e| gone.contains(&e.fd)) {
+            found += usize::from(entry.revents == 0);
+            entry.revents = NVAL;
         }
         found
     }
@@ -92,6 +117,7 @@ impl Inner {
             }
         }
         if let Some(w) = self.watchers.get_mut(index) {
+            w.gone.clear();
             w.settle();
         }
         if self.idle_waiters.len() < MAX_IDLE_WAITERS {
@@ -102,16 +128,20 @@ impl Inner {
     }
 
     /// Prepares to sleep as the watcher `index`: becomes the sleeper if there is none. Fills
-    /// `fds` with what to sleep on and returns whether it is the sleeper, and for how long.
+    /// `fds` with what to sleep on. `busy`: the stack has work.
     fn enter_sleep(
         &mut self,
         index: usize,
         deadline: Option<Clock>,
+        busy: bool,
         fds: &mut Vec<pollfd>,
-    ) -> (bool, Option<Duration>) {
+    ) -> Sleep {
+        if busy {
+            return Sleep { timeout: Some(Duration::ZERO), driver: false, in_passing: true };
+        }
         let events = libc::POLLIN;
         if let Some(w) = self.watchers.get_mut(index) {
-            w.sleeping = true;
+            w.asleep();
             fds.push(pollfd { fd: w.fd(), events, revents: 0 });
         }
         let mut timeout = deadline.map(|d| d.saturating_duration_since(Clock::now()));
@@ -124,24 +154,34 @@ impl Inner {
                 timeout = Some(timeout.map_or(due, |t| t.min(due)));
             }
         }
-        (driver, timeout)
+        Sleep { timeout, driver, in_passing: false }
     }
 
     /// Undoes `enter_sleep`. True when the TCP thread must be kicked, because nobody sleeps on
     /// the devices any more and it does not look by itself.
-    fn leave_sleep(&mut self, index: usize, driver: bool) -> bool {
-        if let Some(w) = self.watchers.get_mut(index) {
-            w.awake();
+    fn leave_sleep(&mut self, index: usize, sleep: &Sleep) -> bool {
+        if sleep.in_passing {
+            return false;
         }
-        if driver {
-            self.sleeper = None;
+        if self.watchers.get_mut(index).is_some_and(Watcher::awake) {
+            self.watchers.try_remove(index);
         }
-        driver && self.tcp_thread == TcpThread::Dormant
+        if !sleep.driver {
+            return false;
+        }
+        self.sleeper = None;
+        let kick = self.tcp_thread == TcpThread::Dormant;
+        if kick {
+            // At once, so that nobody else wakes it again.
+            self.tcp_thread = TcpThread::Ticking;
+        }
+        kick
     }
 
     /// Collects at most `max` events of a watcher into `out`.
-    fn collect(&mut self, index: usize, max: usize, out: &mut Vec<(Vfd, u32, u64)>) -> usize {
-        let Some(looks) = self.watchers.get(index).map(|w| w.ready.len()) else { return 0 };
+    fn collect(&mut self, id: WatcherId, max: usize, out: &mut Vec<(Vfd, u32, u64)>) -> usize {
+        let Some(looks) = self.set(id).map(|w| w.ready.len()) else { return 0 };
+        let index = id.index;
         let mut found = 0;
         for _ in 0..looks {
             if found == max {
@@ -206,18 +246,52 @@ impl Runtime {
     /// Sleeps until an entry is ready or `deadline` passes (0). Call it without the GIL.
     ///
     /// # Errors
-    /// EINTR after a signal handler ran; EMFILE when no eventfd can be had.
+    /// EINTR after a signal handler ran.
     pub fn poll_wait(&self, fds: &mut [PollFd], deadline: Option<Clock>) -> Result<usize, Errno> {
         let mut descs: Vec<usize> = Vec::new();
         let index = {
-            let mut inner = self.lock();
+            let mut inner = self.lock_detached();
             descs.extend(fds.iter().filter_map(|e| inner.index(e.fd).ok()));
-            inner.attach_waiter(fds)?
+            inner.attach_waiter(fds)
+        };
+        let index = match index {
+            Ok(index) => index,
+            Err(Errno(libc::EMFILE | libc::ENFILE)) => {
+                return self.poll_wait_looking(fds, deadline)
+            }
+            Err(e) => return Err(e),
         };
         let result = self.poll_wait_attached(index, fds, deadline);
-        self.lock().detach_waiter(index, &descs);
+        self.lock_detached().detach_waiter(index, &descs);
         self.sleep_on_if_ending();
         result
+    }
+
+    /// `poll_wait` for want of a descriptor for the wake-up: looks again and again.
+    fn poll_wait_looking(
+        &self,
+        fds: &mut [PollFd],
+        deadline: Option<Clock>,
+    ) -> Result<usize, Errno> {
+        let mut kernel = Vec::new();
+        loop {
+            kernel.clear();
+            let found = {
+                let mut inner = self.lock_detached();
+                inner.app_turn();
+                inner.kernel_part(fds, &mut kernel);
+                inner.scan(fds)
+            };
+            let left = deadline.map(|d| d.saturating_duration_since(Clock::now()));
+            let pause = if found > 0 { Duration::ZERO } else { LOOK_EVERY };
+            let pause = left.map_or(pause, |left| left.min(pause));
+            let found = poll_kernel(fds, &mut kernel, Some(pause));
+            self.sleep_on_if_ending();
+            let found = found?;
+            if found > 0 || left.is_some_and(|left| left.is_zero()) {
+                return Ok(found);
+            }
+        }
     }
 
     fn poll_wait_attached(
@@ -231,27 +305,24 @@ impl Runtime {
         loop {
             kernel.clear();
             sleep_fds.clear();
-            let (driver, timeout) = {
-                let mut inner = self.lock();
+            let sleep = {
+                let mut inner = self.lock_detached();
                 let busy = inner.app_turn();
-                let found = inner.scan(fds);
+                let found = inner.scan_as(index, fds);
                 inner.kernel_part(fds, &mut kernel);
                 if found > 0 {
                     drop(inner);
                     return poll_kernel(fds, &mut kernel, Some(Duration::ZERO));
                 }
-                if busy {
-                    continue;
-                }
-                inner.enter_sleep(index, deadline, &mut sleep_fds)
+                inner.enter_sleep(index, deadline, busy, &mut sleep_fds)
             };
             let own = sleep_fds.len();
             sleep_fds.extend(kernel.iter().map(|(_, p)| *p));
-            let slept = sys::ppoll(&mut sleep_fds, timeout);
+            let slept = sys::ppoll(&mut sleep_fds, sleep.timeout);
             for ((_, k), s) in kernel.iter_mut().zip(sleep_fds.iter().skip(own)) {
                 k.revents = s.revents;
             }
-            let kick = self.lock().leave_sleep(index, driver);
+            let kick = self.lock_detached().leave_sleep(index, &sleep);
             if kick {
                 self.kick();
             }
@@ -261,9 +332,9 @@ impl Runtime {
                 return Ok(found);
             }
             if deadline.is_some_and(|d| Clock::now() >= d) {
-                let mut inner = self.lock();
+                let mut inner = self.lock_detached();
                 inner.app_turn();
-                return Ok(inner.scan(fds));
+                return Ok(inner.scan_as(index, fds));
             }
         }
     }
@@ -273,7 +344,7 @@ impl Runtime {
     pub fn watcher_ready(&self, w: WatcherId, max: usize, out: &mut Vec<(Vfd, u32, u64)>) -> usize {
         let mut inner = self.lock();
         inner.app_turn();
-        inner.collect(w.0, max, out)
+        inner.collect(w, max, out)
     }
 
     /// As [`Runtime::watcher_ready`], and polls for the short, adaptive time before it gives up.
@@ -308,25 +379,21 @@ impl Runtime {
         let mut sleep_fds: Vec<pollfd> = Vec::new();
         loop {
             sleep_fds.clear();
-            let (driver, timeout, epfd) = {
-                let mut inner = self.lock();
+            let (sleep, epfd) = {
+                let mut inner = self.lock_detached();
                 let busy = inner.app_turn();
-                let events = inner.collect(w.0, max, out);
+                let events = inner.collect(w, max, out);
                 if events > 0 {
                     return Ok(WaitOutcome { events, kernel: false });
                 }
-                if busy {
-                    continue;
-                }
-                let epfd = inner.watchers.get(w.0).ok_or(Errno(libc::EBADF))?.epfd;
-                let (driver, timeout) = inner.enter_sleep(w.0, deadline, &mut sleep_fds);
-                (driver, timeout, epfd)
+                let epfd = inner.set(w).ok_or(Errno(libc::EBADF))?.epfd;
+                (inner.enter_sleep(w.index, deadline, busy, &mut sleep_fds), epfd)
             };
             let events = libc::POLLIN;
             // Last, so that its answer is found without counting the devices.
             sleep_fds.push(pollfd { fd: epfd.unwrap_or(-1), events, revents: 0 });
-            let slept = sys::ppoll(&mut sleep_fds, timeout);
-            let kick = self.lock().leave_sleep(w.0, driver);
+            let slept = sys::ppoll(&mut sleep_fds, sleep.timeout);
+            let kick = self.lock_detached().leave_sleep(w.index, &sleep);
             if kick {
                 self.kick();
             }
@@ -334,7 +401,9 @@ impl Runtime {
             let kernel = sleep_fds.last().is_some_and(|p| p.revents != 0);
             let late = deadline.is_some_and(|d| Clock::now() >= d);
             if kernel || late {
-                let events = self.watcher_ready(w, max, out);
+                let mut inner = self.lock_detached();
+                inner.app_turn();
+                let events = inner.collect(w, max, out);
                 return Ok(WaitOutcome { events, kernel });
             }
         }
@@ -347,7 +416,7 @@ fn poll_kernel(
     kernel: &mut [(usize, pollfd)],
     timeout: Option<Duration>,
 ) -> Result<usize, Errno> {
-    if !kernel.is_empty() {
+    if !kernel.is_empty() || timeout != Some(Duration::ZERO) {
         let mut raw: Vec<pollfd> = kernel.iter().map(|(_, p)| *p).collect();
         sys::ppoll(&mut raw, timeout)?;
         for ((_, k), r) in kernel.iter_mut().zip(&raw) {

@@ -19,9 +19,22 @@ impl Inner {
         Some(self.port(desc).ok()?.fd())
     }
 
-    fn watch(&mut self, w: usize, op: i32, vfd: Vfd, ev: u32, data: u64) -> Result<(), Errno> {
+    /// An open interest set.
+    #[inline]
+    pub fn set(&self, w: WatcherId) -> Option<&Watcher> {
+        self.watchers.get(w.index).filter(|x| x.serial == w.serial && !x.closed)
+    }
+
+    /// An open interest set, to be changed.
+    #[inline]
+    pub fn set_mut(&mut self, w: WatcherId) -> Option<&mut Watcher> {
+        self.watchers.get_mut(w.index).filter(|x| x.serial == w.serial && !x.closed)
+    }
+
+    fn watch(&mut self, id: WatcherId, op: i32, vfd: Vfd, ev: u32, data: u64) -> Result<(), Errno> {
         let index = self.index(vfd)?;
-        let present = self.watchers.get(w).ok_or(Errno(libc::EBADF))?.get(vfd).is_some();
+        let present = self.set(id).ok_or(Errno(libc::EBADF))?.get(vfd).is_some();
+        let w = id.index;
         match (op, present) {
             (libc::EPOLL_CTL_ADD, true) => return Err(Errno(libc::EEXIST)),
             (libc::EPOLL_CTL_ADD, false) | (libc::EPOLL_CTL_MOD | libc::EPOLL_CTL_DEL, true) => {}
@@ -67,8 +80,12 @@ impl Runtime {
     /// # Errors
     /// EMFILE, ENFILE.
     pub fn watcher(&self, epfd: Option<RawFd>) -> Result<WatcherId, Errno> {
-        let watcher = Watcher::new(epfd)?;
-        Ok(WatcherId(self.lock().watchers.insert(watcher)))
+        let mut watcher = Watcher::new(epfd)?;
+        let mut inner = self.lock();
+        inner.last_serial = inner.last_serial.wrapping_add(1);
+        watcher.serial = inner.last_serial;
+        let serial = watcher.serial;
+        Ok(WatcherId { index: inner.watchers.insert(watcher), serial })
     }
 
     /// Adds, changes or removes a virtual descriptor: `op` is EPOLL_CTL_ADD, MOD or DEL, `events`
@@ -85,16 +102,14 @@ impl Runtime {
         data: u64,
     ) -> Result<(), Errno> {
         let mut inner = self.lock();
-        inner.watch(w.0, op, vfd, events, data)?;
-        // A descriptor that is ready already must wake a thread that waits on the set.
-        Ok(())
+        inner.watch(w, op, vfd, events, data)
     }
 
     /// The set's eventfd, for somebody else's poll: from now on it is readable exactly while
     /// candidates wait. It is also registered in the set's epoll, under [`WATCHER_TOKEN`].
     pub fn watcher_fd(&self, w: WatcherId) -> RawFd {
         let mut inner = self.lock();
-        let Some(watcher) = inner.watchers.get_mut(w.0) else { return -1 };
+        let Some(watcher) = inner.set_mut(w) else { return -1 };
         if !std::mem::replace(&mut watcher.exported, true) {
             if let Some(epfd) = watcher.epfd {
                 let add = libc::EPOLL_CTL_ADD;
@@ -115,27 +130,34 @@ impl Runtime {
     /// Those of epoll_ctl(2).
     pub fn watcher_join(&self, w: WatcherId) -> Result<(), Errno> {
         let inner = self.lock();
-        let watcher = inner.watchers.get(w.0).ok_or(Errno(libc::EBADF))?;
+        let watcher = inner.set(w).ok_or(Errno(libc::EBADF))?;
         let epfd = watcher.epfd.ok_or(Errno(libc::EINVAL))?;
         sys::epoll_ctl(epfd, libc::EPOLL_CTL_ADD, watcher.fd(), libc::EPOLLIN as u32, WATCHER_TOKEN)
     }
 
     /// How many kernel sockets behind the set's descriptors its epoll must be asked for.
     pub fn watcher_halves(&self, w: WatcherId) -> usize {
-        self.lock().watchers.get(w.0).map_or(0, |w| w.halves)
+        self.lock().set(w).map_or(0, |w| w.halves)
     }
 
     /// Ends an interest set; a thread that waits on it gets EBADF.
     pub fn watcher_close(&self, w: WatcherId) {
         let mut inner = self.lock();
-        let Some(mut watcher) = inner.watchers.try_remove(w.0) else { return };
+        let Some(watcher) = inner.set_mut(w) else { return };
         let descs: Vec<usize> = watcher.vfds().map(|(_, e)| e.desc).collect();
+        if watcher.close() {
+            inner.watchers.try_remove(w.index);
+        }
         for d in descs {
             if let Some(desc) = inner.descs.get_mut(d) {
-                desc.watches.retain(|x| x.watcher != w.0);
+                desc.watches.retain(|x| x.watcher != w.index);
             }
         }
-        watcher.signal();
+        if inner.sleeper.is_some_and(|s| s.foreign && s.watcher == w.index) {
+            // Its loop will not come back to say that it has woken.
+            inner.sleeper = None;
+            self.ensure_driver(inner);
+        }
     }
 
     /// What a foreign event loop must poll for reading besides the set's eventfd.
@@ -152,21 +174,19 @@ impl Runtime {
     /// or has woken. While it sleeps the stack's timers are the TCP thread's.
     pub fn foreign_sleep(&self, w: WatcherId, begin: bool) {
         let mut inner = self.lock();
-        if let Some(watcher) = inner.watchers.get_mut(w.0) {
-            watcher.sleeping = begin;
-            watcher.settle();
-        }
+        let Some(watcher) = inner.set_mut(w) else { return };
+        watcher.foreign_sleep(begin);
         if begin {
             if inner.sleeper.is_some() {
                 return;
             }
-            inner.sleeper = Some(Sleeper { watcher: w.0, until: None, foreign: true });
+            inner.sleeper = Some(Sleeper { watcher: w.index, until: None, foreign: true });
             let due = inner.shard.next_timeout();
             let armed = inner.tcp_until;
             if due.is_some_and(|d| armed.is_none_or(|a| d < a)) {
                 self.ensure_driver(inner);
             }
-        } else if inner.sleeper.is_some_and(|s| s.watcher == w.0) {
+        } else if inner.sleeper.is_some_and(|s| s.foreign && s.watcher == w.index) {
             inner.sleeper = None;
             if inner.tcp_thread == TcpThread::Dormant {
                 self.ensure_driver(inner);

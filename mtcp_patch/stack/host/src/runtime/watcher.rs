@@ -47,14 +47,23 @@ pub(super) struct Watcher {
     interest: Vec<Option<Interest>>,
     pub len: usize,
     pub ready: VecDeque<Vfd>,
-    /// A thread sleeps on `eventfd` now.
-    pub sleeping: bool,
+    /// Tells this set from an earlier one at the same place in the slab.
+    pub serial: u32,
+    /// Threads that sleep on `eventfd` now. As with epoll_wait(2), more than one may wait on a set.
+    sleepers: usize,
+    /// A foreign event loop sleeps on `eventfd` now.
+    foreign_sleeps: bool,
+    /// Ended while threads slept on it; it stays until the last one has woken.
+    pub closed: bool,
     /// Somebody else polls `eventfd` (a nested epoll, a foreign loop): keep it readable exactly
     /// while candidates wait.
     pub exported: bool,
     /// Serves one blocked call, which looks at its few descriptors itself: any news wakes it, and
     /// no interest is kept.
     pub waiter: bool,
+    /// Of a `waiter`: descriptors that were closed while it waited. Their numbers may belong to
+    /// somebody else by now.
+    pub gone: Vec<Vfd>,
     /// Kernel sockets behind virtual descriptors that are registered in `epfd`.
     pub halves: usize,
     /// Counts this set's sleeper among those who want to run, from its wake-up on.
@@ -71,9 +80,13 @@ impl Watcher {
             interest: Vec::new(),
             len: 0,
             ready: VecDeque::new(),
-            sleeping: false,
+            serial: 0,
+            sleepers: 0,
+            foreign_sleeps: false,
+            closed: false,
             exported: false,
             waiter: false,
+            gone: Vec::new(),
             halves: 0,
             contending: None,
             signaled: false,
@@ -137,7 +150,7 @@ impl Watcher {
     #[inline]
     pub fn candidate(&mut self, vfd: Vfd) {
         if self.waiter {
-            if self.sleeping {
+            if self.is_slept_on() {
                 self.signal();
             }
             return;
@@ -148,7 +161,7 @@ impl Watcher {
         }
         entry.queued = true;
         self.ready.push_back(vfd);
-        if self.sleeping || self.exported {
+        if self.is_slept_on() || self.exported {
             self.signal();
         }
     }
@@ -171,23 +184,58 @@ impl Watcher {
     pub fn signal(&mut self) {
         if !self.signaled {
             self.signaled = true;
-            if self.sleeping {
+            if self.is_slept_on() {
                 self.contending = Some(Contending::begin());
             }
             sys::eventfd_signal(&self.eventfd);
         }
     }
 
-    /// The thread that slept on this set has left its sleep.
-    pub fn awake(&mut self) {
-        self.sleeping = false;
+    /// Whether news must be signalled because somebody sleeps.
+    #[inline]
+    fn is_slept_on(&self) -> bool {
+        self.sleepers > 0 || self.foreign_sleeps
+    }
+
+    /// A thread is about to sleep on this set.
+    pub fn asleep(&mut self) {
+        self.sleepers += 1;
+    }
+
+    /// A thread that slept on this set has left its sleep. True when the set was closed meanwhile
+    /// and this was the last one.
+    pub fn awake(&mut self) -> bool {
+        self.sleepers = self.sleepers.saturating_sub(1);
         self.contending = None;
         self.settle();
+        self.closed && self.sleepers == 0
+    }
+
+    /// A foreign event loop is about to sleep on this set, or has woken.
+    pub fn foreign_sleep(&mut self, begin: bool) {
+        self.foreign_sleeps = begin;
+        self.settle();
+    }
+
+    /// Ends the set: it reports nothing any more, and whoever sleeps on it wakes. True when it can
+    /// go at once; else the last sleeper removes it, so that its eventfd and its place in the slab
+    /// are nobody else's while they sleep.
+    pub fn close(&mut self) -> bool {
+        self.interest.clear();
+        self.ready.clear();
+        self.len = 0;
+        self.closed = true;
+        self.signal();
+        self.sleepers == 0
     }
 
     /// Brings the eventfd into line with the candidates after a collection or a sleep.
     pub fn settle(&mut self) {
-        if (self.exported || self.sleeping) && !self.ready.is_empty() {
+        if self.closed {
+            // Readable until the last sleeper has seen it.
+            return;
+        }
+        if (self.exported || self.is_slept_on()) && !self.ready.is_empty() {
             self.signal();
         } else if self.signaled {
             self.signaled = false;
