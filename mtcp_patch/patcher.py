@@ -99,7 +99,8 @@ class Patcher:
     def replace(self, owner: object, name: str, new: object, *, rebind: bool = True) -> object:
         """Set ``owner.name`` to ``new`` and return what was there (looked up through the owner's own namespace first).
 
-        ``rebind``: modules that had already done ``from owner import name`` get ``new`` as well.
+        ``rebind``: modules that had already done ``from owner import name`` get ``new`` as well, if it is a function
+        or a class: a number is the same object wherever it is used.
         Replacing the same attribute twice keeps the first original. ``new`` is an object that stands for nothing
         else: on restore, modules that copied it in the meantime get the original.
         """
@@ -111,7 +112,7 @@ class Patcher:
             self._undo.append(_Replacement(owner, name, own, new, label))
             if original is not _ABSENT:
                 self._originals.setdefault(label, original)
-                if rebind and isinstance(owner, ModuleType):
+                if rebind and isinstance(owner, ModuleType) and callable(original):
                     self._to_rebind[id(original)] = (original, new)
             return None if original is _ABSENT else original
 
@@ -186,7 +187,7 @@ class Patcher:
             late = {
                 id(entry.new): (entry.new, self._originals.get(entry.label, entry.original))
                 for entry in self._undo
-                if isinstance(entry, _Replacement) and isinstance(entry.owner, ModuleType)
+                if isinstance(entry, _Replacement) and isinstance(entry.owner, ModuleType) and callable(entry.new)
             }
             left = [_undo_one(entry) for entry in reversed(self._undo)]
             # Modules that copied the new objects while we were there.

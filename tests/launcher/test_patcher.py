@@ -152,6 +152,17 @@ def test_late_imports_are_given_back(
     assert vars(late)["copied"] is old
 
 
+def test_a_number_is_not_rebound_elsewhere(patcher: Patcher, module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = types.ModuleType("other")
+    monkeypatch.setitem(sys.modules, "other", other)
+    vars(other).update(one=1, two=2)
+    module.number = 1
+    patcher.when_imported("some_target", lambda target: patcher.replace(target, "number", 2) and None)
+    assert (vars(other)["one"], vars(other)["two"], module.number) == (1, 2, 2)
+    patcher.restore()
+    assert (vars(other)["one"], vars(other)["two"], module.number) == (1, 2, 1)
+
+
 def test_hook_runs_after_the_body_and_before_anyone_else(patcher: Patcher, folder: Path) -> None:
     (folder / "hooked_user.py").write_text("from hooked_module import value\n")
     patcher.when_imported("hooked_module", lambda target: patcher.replace(target, "value", target.value + 1) and None)
