@@ -184,7 +184,7 @@ class Patcher:
             import_hooks.cancel(hook)
         with self._lock:
             self._active = False
-            late = {
+            late: dict[int, tuple[object, object]] = {
                 id(entry.new): (entry.new, self._originals.get(entry.label, entry.original))
                 for entry in self._undo
                 if isinstance(entry, _Replacement) and isinstance(entry.owner, ModuleType) and callable(entry.new)
