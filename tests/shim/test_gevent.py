@@ -196,6 +196,7 @@ def test_kernel_descriptors_in_the_same_loop(gevent: Gevent) -> None:
         + """
 import os
 from gevent import subprocess, select
+assert client(0) == 0   # a listener that has served nobody goes to the kernel at a fork, and gevent's Popen is one
 from gevent.os import make_nonblocking, nb_read
 near, far = socket.socketpair()
 r, w = os.pipe()
