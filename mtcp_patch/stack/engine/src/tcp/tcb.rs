@@ -204,14 +204,19 @@ pub(crate) struct Origin {
     pub(crate) adv_mss: u16,
 }
 
+/// The receive buffer that a connection begins with, in bytes.
+fn first_recv_limit(origin: &Origin, config: &Config) -> u32 {
+    let bytes = match origin.options.recv_buffer_bytes {
+        Some(bytes) => bytes.max(MIN_RECV_BUFFER_BYTES) as usize,
+        // Two full segments at least, or large segments could never follow one another.
+        None => config.recv_buffer_initial_bytes.max(2 * origin.adv_mss as usize),
+    };
+    u32::try_from(bytes.min(config.recv_buffer_bytes)).unwrap_or(u32::MAX)
+}
+
 impl Tcb {
     pub(crate) fn new(origin: Origin, config: &Config, now: Instant) -> Self {
         let recv_max = config.recv_buffer_bytes;
-        let recv_bytes = match origin.options.recv_buffer_bytes {
-            Some(bytes) => (bytes.max(MIN_RECV_BUFFER_BYTES) as usize).min(recv_max),
-            // Two full segments at least, or large segments could never follow one another.
-            None => config.recv_buffer_initial_bytes.max(2 * origin.adv_mss as usize).min(recv_max),
-        };
         Self {
             id: origin.id,
             state: origin.state,
@@ -238,7 +243,7 @@ impl Tcb {
             rcv_wup: Seq(0),
             rcv_adv: Seq(0),
             rcv_fin: None,
-            rcv_limit: u32::try_from(recv_bytes).unwrap_or(u32::MAX),
+            rcv_limit: first_recv_limit(&origin, config),
             rcv_drained: 0,
             rcv_mss: 536,
             adv_mss: origin.adv_mss,
