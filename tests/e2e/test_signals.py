@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 
 import pytest
 from support.netns import Netns
@@ -100,6 +101,10 @@ def test_servers_end_by_ctrl_c(programs: Programs, netns: Netns, stack: str, nam
         with netns.connect(("127.0.0.1", port)) as sock:
             sock.sendall(b"x")
             assert sock.recv(1) == b"x"
+            if name == "gevent_echo":
+                # libev loses a signal that comes just before it sleeps, on either stack
+                wait_asleep(server)
+                time.sleep(0.1)
             assert server.stop(signal.SIGINT) == 0, server.stderr()
         if name != "gevent_echo":  # whose hub prints the interrupt that it hands on, on either stack
             assert "Traceback" not in server.stderr(), server.stderr()

@@ -36,7 +36,7 @@ def module(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder on sys.path, with hooked_module in it; no trace of it afterwards."""
     monkeypatch.syspath_prepend(str(tmp_path))
-    (tmp_path / "hooked_module.py").write_text("value = 1\nspec_seen = __spec__.loader\n")
+    (tmp_path / "hooked_module.py").write_text("value = ['old']\nspec_seen = __spec__.loader\n")
     yield tmp_path
     for name in [name for name in sys.modules if name.startswith("hooked_")]:
         del sys.modules[name]
@@ -165,10 +165,12 @@ def test_a_number_is_not_rebound_elsewhere(patcher: Patcher, module: Any, monkey
 
 def test_hook_runs_after_the_body_and_before_anyone_else(patcher: Patcher, folder: Path) -> None:
     (folder / "hooked_user.py").write_text("from hooked_module import value\n")
-    patcher.when_imported("hooked_module", lambda target: patcher.replace(target, "value", target.value + 1) and None)
+    # A list, whose identity is its own: replace() finds an original wherever it was imported to, and a small number
+    # is the same object in every module of the process.
+    patcher.when_imported("hooked_module", lambda target: patcher.replace(target, "value", ["new"]) and None)
     import hooked_user  # type: ignore[import-not-found]
 
-    assert hooked_user.value == 2
+    assert hooked_user.value == ["new"]
 
 
 def test_a_hooked_module_looks_like_any_other(patcher: Patcher, folder: Path) -> None:
