@@ -98,6 +98,7 @@ class SoftwareWatcher:
         "_callback",
         "_events",
         "_fd",
+        "_interest",
         "_poller",
         "_priority",
         "_ref",
@@ -113,6 +114,7 @@ class SoftwareWatcher:
         self.loop = poller.loop
         self._poller = poller
         self._fd = fd
+        self._interest = poller.interest(fd)
         self._events = events & (_READ | _WRITE)
         self._ref = bool(ref)
         self._priority = priority or 0
@@ -133,13 +135,20 @@ class SoftwareWatcher:
         self.pass_events = pass_events
         if not self.active:
             self.active = True
-            self._poller.start(self)
+            interest = self._interest
+            interest.active.append(self)
+            if self._ref:
+                self._poller.hold()
+            if self._events & ~interest.registered:
+                self._poller.register(self._fd, interest, interest.registered | self._events)
 
     def stop(self) -> None:
         """Call back no more; stopping twice is no error."""
         if self.active:
             self.active = False
-            self._poller.stop(self)
+            self._interest.active.remove(self)
+            if self._ref:
+                self._poller.let_go()
         self._callback = self._args = None
         self.pending = False
 
@@ -187,6 +196,7 @@ class SoftwareWatcher:
     def fd(self, fd: int) -> None:
         self._check_inactive("fd")
         self._fd = fd
+        self._interest = self._poller.interest(fd)
 
     @property
     def events(self) -> int:
@@ -232,7 +242,7 @@ class SoftwareWatcher:
     @ref.setter
     def ref(self, ref: bool) -> None:
         if self.active and bool(ref) != self._ref:
-            self._poller.count_reference(1 if ref else -1)
+            (self._poller.hold if ref else self._poller.let_go)()
         self._ref = bool(ref)
 
     @property
@@ -253,7 +263,7 @@ class SoftwareWatcher:
 
 
 class _Interest:
-    """One virtual descriptor in one loop."""
+    """One number of a virtual descriptor in one loop; kept from one descriptor of that number to the next."""
 
     __slots__ = ("active", "registered")
 
@@ -304,41 +314,33 @@ class _Poller:
         """A new watcher. Raises OSError EBADF if ``fd`` is not open, as libev does."""
         if not _native.fd_is_open(fd):
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-        interest = self._interests.get(fd)
-        if interest is not None and not interest.active:
+        interest = self.interest(fd)
+        if not interest.active:
             # The number may have been closed and given out again since: the stack has forgotten it then.
             interest.registered = 0
         return SoftwareWatcher(self, fd, events, ref, priority)
 
-    def start(self, watcher: SoftwareWatcher) -> None:
-        """Begin to watch for an active watcher."""
-        fd = watcher.fd
+    def interest(self, fd: int) -> _Interest:
+        """What this loop knows of a number."""
         interest = self._interests.get(fd)
         if interest is None:
             interest = self._interests[fd] = _Interest()
-        interest.active.append(watcher)
-        if watcher.ref:
-            self.count_reference(1)
-        wanted = interest.registered | watcher.events
-        if wanted != interest.registered:
-            self._register(fd, interest, wanted)
+        return interest
 
-    def stop(self, watcher: SoftwareWatcher) -> None:
-        """Watch for a watcher no longer."""
-        interest = self._interests.get(watcher.fd)
-        if interest is not None and watcher in interest.active:
-            interest.active.remove(watcher)
-        if watcher.ref:
-            self.count_reference(-1)
+    def hold(self) -> None:
+        """One more referenced watcher is active: with the first one the loop is kept running."""
+        self._references += 1
+        if self._references == 1:
+            self._wake.ref = True
 
-    def count_reference(self, change: int) -> None:
-        """The loop runs as long as a referenced watcher is active."""
-        before = self._references > 0
-        self._references += change
-        if before != (self._references > 0):
-            self._wake.ref = not before
+    def let_go(self) -> None:
+        """One fewer."""
+        self._references -= 1
+        if self._references == 0:
+            self._wake.ref = False
 
-    def _register(self, fd: int, interest: _Interest, wanted: int) -> None:
+    def register(self, fd: int, interest: _Interest, wanted: int) -> None:
+        """Ask the stack for ``wanted`` events of a descriptor."""
         interest.registered = wanted
         try:
             try:
@@ -377,13 +379,15 @@ class _Poller:
         """Drive the stack and run what is ready, until nothing is; then get ready to sleep."""
         if self._closing:
             self._end_waits_for_closed()
-        callbacks = self.loop._callbacks
+        callbacks, interests = self.loop._callbacks, self._interests
         for _round in range(_ROUNDS):
             ready = self._native.collect(_BATCH)  # another one after a fork in a callback
             if not ready:
                 break
             for fd, mask in ready:
-                self._deliver(fd, mask)
+                interest = interests.get(fd)
+                if interest is not None:
+                    self._deliver(fd, interest, mask)
             if callbacks:
                 break
         if callbacks:
@@ -394,22 +398,22 @@ class _Poller:
             self._sleeping = True
             self._native.sleep_begin()
 
-    def _deliver(self, fd: int, mask: int) -> None:
+    def _deliver(self, fd: int, interest: _Interest, mask: int) -> None:
         events = (_READ if mask & _IS_READ else 0) | (_WRITE if mask & _IS_WRITE else 0)
-        interest = self._interests.get(fd)
-        if interest is None:
-            return
-        watchers = tuple(interest.active)
+        active = interest.active
+        watchers = active if len(active) == 1 else tuple(active)  # a list of one ends after its one callback
         wanted = 0
         for watcher in watchers:
-            wanted |= watcher.events
+            wanted |= watcher._events
         if events & interest.registered & ~wanted:
             # Before the callbacks: they may close the descriptor, and its number may be given out again.
             self._narrow(fd, interest, wanted)
         for watcher in watchers:
             # An earlier callback may have stopped it.
-            if watcher.active and watcher.events & events:
-                watcher.fire(watcher.events & events)
+            if watcher.active and watcher._events & events:
+                watcher.fire(watcher._events & events)
+                if watchers is active:
+                    break
 
     def _narrow(self, fd: int, interest: _Interest, wanted: int) -> None:
         """Something came that nobody waits for: ask only for what the active watchers want."""
@@ -455,10 +459,9 @@ class _Poller:
         interest = self._interests.get(fd)
         if interest is None:
             return False
-        if not interest.active:
-            del self._interests[fd]
-            return False
         interest.registered = 0
+        if not interest.active:
+            return False
         self._closing[fd] = 2
         for watcher in tuple(interest.active):
             self.loop.run_callback(watcher.fire, watcher.events)
@@ -473,8 +476,7 @@ class _Poller:
                 self._closing[fd] = looks - 1
             else:
                 del self._closing[fd]
-                interest = self._interests.pop(fd, None)
-                for watcher in tuple(interest.active) if interest is not None else ():
+                for watcher in tuple(self.interest(fd).active):
                     self.loop.run_callback(watcher.fire, _ERROR)
 
     def reinit(self) -> None:
@@ -491,7 +493,7 @@ class _Poller:
                 wanted |= watcher.events
             interest.registered = 0
             if wanted:
-                self._register(fd, interest, wanted)
+                self.register(fd, interest, wanted)
 
     def close(self) -> None:
         """The loop is going to be destroyed."""
