@@ -86,6 +86,18 @@ def fd_get_blocking(vfd: int) -> bool: ...
 def fd_set_inheritable(vfd: int, inheritable: bool, /) -> None: ...
 def fd_get_inheritable(vfd: int, /) -> bool: ...
 def fd_readable_bytes(vfd: int) -> int: ...
+def fd_recv_nowait(vfd: int, n: int, /) -> bytes | None:
+    """At most `n` bytes, empty at the end of the stream, None when there is nothing yet."""
+
+def fd_send_nowait(vfd: int, data: bytes, /) -> int:
+    """How many bytes were taken, 0 when there is no room."""
+
+def fd_send_room(vfd: int, /) -> int:
+    """Bytes that a send would take now."""
+
+def fd_wait(vfd: int, events: int, timeout: float | None, /) -> bool:
+    """Whether one of poll's `events` came within `timeout` seconds (None: however long it takes)."""
+
 def fd_sendfile(out_fd: int, in_fd: int, offset: int | None, count: int) -> int: ...
 
 # --- the process (lifecycle, info, the launcher) ----------------------------------------------------------------------

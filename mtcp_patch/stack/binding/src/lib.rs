@@ -8,6 +8,7 @@ mod errors;
 mod events;
 mod fdfuncs;
 mod gil;
+mod nowait;
 mod object;
 mod pace;
 mod poll;
@@ -54,6 +55,10 @@ fn add_waiting(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(selector::epoll_select, m)?)?;
     m.add_function(wrap_pyfunction!(dispatch::fd_dispatch, m)?)?;
     m.add_function(wrap_pyfunction!(dispatch::call_before, m)?)?;
+    m.add_function(wrap_pyfunction!(nowait::fd_recv_nowait, m)?)?;
+    m.add_function(wrap_pyfunction!(nowait::fd_send_nowait, m)?)?;
+    m.add_function(wrap_pyfunction!(nowait::fd_send_room, m)?)?;
+    m.add_function(wrap_pyfunction!(nowait::fd_wait, m)?)?;
     m.add_function(wrap_pyfunction!(fdfuncs::fd_read, m)?)?;
     m.add_function(wrap_pyfunction!(fdfuncs::fd_write, m)?)?;
     m.add_function(wrap_pyfunction!(fdfuncs::fd_close, m)?)?;

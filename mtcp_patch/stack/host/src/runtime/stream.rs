@@ -27,6 +27,9 @@ const RECV_FLAGS: i32 = libc::MSG_PEEK
 const SEND_FLAGS: i32 =
     libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | libc::MSG_MORE | libc::MSG_EOR | libc::MSG_DONTROUTE;
 
+/// What a kernel socket that is ready for writing is taken to have room for.
+const KERNEL_ROOM: usize = 20 * 1024;
+
 /// Bytes that one call takes from a kernel-backed descriptor.
 const KERNEL_CHUNK: usize = 256 * 1024;
 
@@ -314,6 +317,28 @@ impl Runtime {
         inner.notify(index);
         self.ensure_driver(inner);
         Ok(())
+    }
+
+    /// Bytes that a send would take now; for the kernel's sockets, as far as its POLLOUT tells.
+    ///
+    /// # Errors
+    /// EBADF.
+    pub fn send_room(&self, vfd: Vfd) -> Result<usize, Errno> {
+        let mut inner = self.lock();
+        inner.app_turn();
+        let desc = inner.desc(vfd)?;
+        match desc.kind {
+            Kind::Conn { id, .. } => Ok(inner.shard.info(id).map_or(0, |i| i.send_room_bytes)),
+            Kind::Kernel => {
+                let fd = inner.port(desc)?.fd();
+                drop(inner);
+                let mut fds = [sys::pollfd { fd, events: libc::POLLOUT, revents: 0 }];
+                let ready = sys::ppoll(&mut fds, Some(std::time::Duration::ZERO))?;
+                // POLLOUT means a third of the buffer, which is never less than a TLS record.
+                Ok(if ready > 0 { KERNEL_ROOM } else { 0 })
+            }
+            _ => Ok(0),
+        }
     }
 
     /// Bytes that a receive would give now (FIONREAD).
