@@ -31,8 +31,7 @@ test-python: ## pytest on a release build (ARGS= for pytest)
 	@scripts/setup tools curl iproute2 wrk netcat-openbsd ethtool || echo '== the tests that need these are skipped'
 	@scripts/setup test
 	@echo '== pytest'
-	@$(PY) -m pytest tests/packets $(ARGS) # a process of its own: it floods
-	@$(PY) -m pytest --ignore=tests/packets $(ARGS)
+	@scripts/run-pytest $(ARGS)
 
 lint: ## rustfmt, clippy, ruff, mypy --strict
 	@scripts/setup python
