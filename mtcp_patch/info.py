@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .config import Settings
 
 # The modules that the shims wait for; importing them makes every name show up in the list.
-_PATCHED_MODULES = ("socket", "select", "selectors", "fcntl")
+_PATCHED_MODULES = ("socket", "select", "selectors", "fcntl", "ssl")
 
 _WIDTH = 100  # columns of the whole report
 _LABEL = 16  # columns of the words at the left
@@ -32,13 +32,14 @@ _OWN_SYSTEM_CALLS = {
     "psycopg2": "libpq makes its own system calls",
     "psycopg": "libpq makes its own system calls",
     "zmq": "libzmq makes its own system calls",
-    "OpenSSL": "pyOpenSSL hands descriptors to OpenSSL, which reads and writes them itself",
 }
 _BY_NATURE = {
     "UDP, AF_UNIX, raw and all other sockets": "only TCP over IPv4 and IPv6 is ours",
 }
 _NOT_YET = {
-    "TLS": "ssl on a TCP socket fails with EBADF, because OpenSSL reads descriptors itself; asyncio's TLS works",
+    "pyOpenSSL on a TCP socket": "EBADF, as OpenSSL reads it itself; ssl, and Connection(context, None), work",
+    "a connection accepted before os.fork": "stays the parent's, so socketserver's Forking servers do not answer",
+    "urgent data (MSG_OOB)": "refused with EINVAL or EOPNOTSUPP",
     "more than one core, other layouts, tap and packet devices": "refused where they are asked for",
 }
 

@@ -11,7 +11,9 @@ program, the stack sends what is left and the FINs:
 | os.fork, multiprocessing             | the child starts with an empty stack; its parent's connections stay|
 |                                      | the parent's, and the child sends nothing for them; a listener that|
 |                                      | has served nobody yet goes to the kernel, where both can accept    |
-| a signal's default action, SIGKILL   | nothing runs; the kernel answers the peer's next segment with RST  |
+| SIGTERM, SIGHUP left at their default| while a device is open: the same, natively (signals.rs), then the  |
+|                                      | signal itself                                                      |
+| SIGKILL, other default actions       | nothing runs; the kernel answers the peer's next segment with RST  |
 
 Who calls it: ``mtcp_patch.install()`` calls :func:`start` once an installation; ``uninstall()`` and ``status()`` the
 other functions. What never happens here: no socket is patched, no setting is read from anywhere but the argument.

@@ -62,10 +62,19 @@ def test_after_a_normal_end(server: Program, netns: Netns) -> None:
     assert not server.control_path().exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_after_a_signal_that_nobody_handles(server: Program, netns: Netns, number: int) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_after_a_signal_left_at_its_default(server: Program, netns: Netns, number: int) -> None:
+    """The stack says goodbye and gives everything back; the process still ends by the signal."""
+    assert server.stop(number) == -number
+    assert sysctls(netns) == ["0", "0"]
+    wait_until(lambda: not xdp_attached(netns), "the XDP program is gone")
+    assert_port_free(netns)
+    assert not server.control_path().exists()
+
+
+def test_after_sigkill(server: Program, netns: Netns) -> None:
     """No code of ours or of Python's runs; still no XDP program, no reserved port."""
-    server.stop(number)
+    server.stop(signal.SIGKILL)
     wait_until(lambda: not xdp_attached(netns), "the XDP program is gone")
     assert_port_free(netns)
 

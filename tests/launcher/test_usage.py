@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+import mtcp_patch
 from launcher.conftest import Runner
 
 MISTAKES = {
@@ -130,10 +131,27 @@ def test_info(runner: Runner) -> None:
         r"^  memory: open",
         r"^  select +epoll, poll, select$",
         r"^  os +_exit, .*close",
-        r"^  TLS: .*EBADF",
+        r"^  ssl +SSLContext._wrap_socket$",
+        r"^  pyOpenSSL on a TCP socket: EBADF",
         r"^  UDP.*: only TCP",
     ):
         assert re.search(pattern, seen.out, re.MULTILINE), (pattern, seen.out)
+
+
+def test_info_shows_every_module_of_the_standard_library_that_is_patched(runner: Runner) -> None:
+    """A shim that is added must show up, or --info would tell what was true before it."""
+    patched = runner.launch(["--info"]).out.partition("\npatched\n")[2].partition("\n\n")[0]
+    shown = {line.split()[0] for line in patched.splitlines() if not line.startswith("   ")}
+    targets = {target for targets in mtcp_patch._SHIMS.values() for target in targets}
+    assert targets & sys.stdlib_module_names <= shown, (targets, shown)
+    assert "ssl" in targets
+
+
+def test_info_does_not_say_that_what_fails_stays_on_the_kernel(runner: Runner) -> None:
+    """pyOpenSSL on a socket of ours is an error (test_tls.py shows it), installed or not."""
+    kernel = runner.launch(["--info"]).out.partition("\nstays on the kernel\n")[2].partition("\n\n")[0]
+    assert "UDP" in kernel
+    assert "OpenSSL" not in kernel
 
 
 def test_info_before_a_program_leaves_it_stdout(runner: Runner) -> None:
