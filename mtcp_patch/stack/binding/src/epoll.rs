@@ -16,6 +16,7 @@ use crate::pace::Pace;
 use crate::shared::Shared;
 use mtcp_host::errno::Errno;
 use mtcp_host::runtime::{is_virtual, Runtime, Vfd, WatcherId, WATCHER_TOKEN};
+use mtcp_host::sys::epoll_ctl;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use std::cell::Cell;
@@ -71,16 +72,6 @@ pub struct Epoll {
 
 fn closed_error() -> PyErr {
     PyValueError::new_err("I/O operation on closed epoll object")
-}
-
-/// `epoll_ctl(2)` with the descriptor's number as data.
-fn control(epfd: RawFd, op: i32, fd: i32, mask: u32) -> Result<(), Errno> {
-    let mut event = libc::epoll_event { events: mask, u64: fd as u64 };
-    // SAFETY: `event` lives for the call.
-    match unsafe { libc::epoll_ctl(epfd, op, fd, &mut event) } {
-        0 => Ok(()),
-        _ => Err(Errno::last()),
-    }
 }
 
 /// `epoll_wait(2)`: at most `max` events into `buffer`, without the watcher's own token.
@@ -152,7 +143,7 @@ impl Epoll {
     fn change(&self, py: Python<'_>, op: i32, fd: i32, mask: u32) -> PyResult<()> {
         let epfd = self.open_fd()?;
         if !is_virtual(fd) {
-            control(epfd, op, fd, mask).map_err(|e| args::os_error(py, e))?;
+            epoll_ctl(epfd, op, fd, mask, fd as u64).map_err(|e| args::os_error(py, e))?;
             if op == libc::EPOLL_CTL_ADD {
                 self.shared.kernel_fds.fetch_add(1, Relaxed);
                 self.pace.answered(true);

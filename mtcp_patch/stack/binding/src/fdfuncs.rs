@@ -61,22 +61,30 @@ fn wait_or_refuse(py: Python<'_>, vfd: Vfd, events: i16) -> PyResult<()> {
     }
 }
 
+/// What has been received, at most `max` bytes; EAGAIN when there is nothing yet.
+pub fn received<'py>(
+    py: Python<'py>,
+    vfd: Vfd,
+    max: usize,
+) -> Result<PyResult<Bound<'py, PyBytes>>, Errno> {
+    // Making bytes runs no Python code and cannot release the GIL.
+    Runtime::global().recv_with(vfd, max, 0, |a, b| {
+        PyBytes::new_with(py, a.len() + b.len(), |out| {
+            let (head, tail) = out.split_at_mut(a.len());
+            head.copy_from_slice(a);
+            tail.copy_from_slice(b);
+            Ok(())
+        })
+    })
+}
+
 /// os.read(fd, length, /): at most `length` bytes; empty at the end of the stream.
 #[pyfunction]
 #[pyo3(signature = (vfd, n, /))]
 pub fn fd_read<'py>(py: Python<'py>, vfd: Vfd, n: isize) -> PyResult<Bound<'py, PyBytes>> {
     let max = usize::try_from(n).map_err(|_| args::os_error(py, Errno(libc::EINVAL)))?;
     loop {
-        // Making bytes runs no Python code and cannot release the GIL.
-        let got = Runtime::global().recv_with(vfd, max, 0, |a, b| {
-            PyBytes::new_with(py, a.len() + b.len(), |out| {
-                let (head, tail) = out.split_at_mut(a.len());
-                head.copy_from_slice(a);
-                tail.copy_from_slice(b);
-                Ok(())
-            })
-        });
-        match got {
+        match received(py, vfd, max) {
             Ok(bytes) => return bytes,
             Err(Errno(libc::EAGAIN)) => wait_or_refuse(py, vfd, libc::POLLIN)?,
             Err(e) => return Err(args::os_error(py, e)),

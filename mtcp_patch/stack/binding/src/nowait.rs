@@ -3,6 +3,7 @@
 //! timeout or O_NONBLOCK.
 
 use crate::args::{self, Timeout};
+use crate::fdfuncs::received;
 use crate::poll::wait_for;
 use mtcp_host::errno::Errno;
 use mtcp_host::runtime::{PollFd, Runtime, Vfd};
@@ -19,16 +20,7 @@ pub fn fd_recv_nowait<'py>(
     vfd: Vfd,
     n: usize,
 ) -> PyResult<Option<Bound<'py, PyBytes>>> {
-    // Making bytes runs no Python code and cannot release the GIL.
-    let got = Runtime::global().recv_with(vfd, n, 0, |a, b| {
-        PyBytes::new_with(py, a.len() + b.len(), |out| {
-            let (head, tail) = out.split_at_mut(a.len());
-            head.copy_from_slice(a);
-            tail.copy_from_slice(b);
-            Ok(())
-        })
-    });
-    match got {
+    match received(py, vfd, n) {
         Ok(bytes) => bytes.map(Some),
         Err(Errno(libc::EAGAIN)) => Ok(None),
         Err(e) => Err(args::os_error(py, e)),

@@ -23,11 +23,10 @@ pub fn configure(settings: &Bound<'_, PyDict>) -> PyResult<()> {
                 let names: Vec<String> = value.extract()?;
                 s.devices = names.into_iter().filter(|n| n != "memory").collect();
             }
-            "require" => s.require = value.extract()?,
             "verbose" => s.verbose = value.extract()?,
             "exit_linger_ms" => s.exit_linger_ms = value.extract()?,
-            // One shape each so far; config.py refuses the others.
-            "layout" | "cores" => {}
+            // The launcher's to enforce, and one shape each so far: config.py refuses the others.
+            "require" | "layout" | "cores" => {}
             other => return Err(PyValueError::new_err(format!("unknown setting {other:?}"))),
         }
     }

@@ -24,6 +24,7 @@ pub mod event;
 pub mod flow;
 pub mod limits;
 pub mod listen;
+pub mod random;
 pub mod shard;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;

@@ -6,6 +6,7 @@
 #![allow(clippy::panic, clippy::unwrap_used)] // a test may
 
 use mtcp_engine::device::{Caps, Medium, RxChecksum};
+use mtcp_engine::random::SplitMix64;
 use mtcp_engine::wire::checksum::Sum;
 use mtcp_engine::wire::{arp, ndp, parse, Drop, Flags, Header, Link, Options, Parsed, Seq};
 use std::panic::{catch_unwind, AssertUnwindSafe};
@@ -15,15 +16,11 @@ const OWN: [u8; 6] = [2, 0, 0, 0, 0, 1];
 /// Numbers at which length arithmetic goes wrong.
 const EDGES: [u8; 12] = [0, 1, 2, 4, 5, 8, 19, 40, 0x7f, 0x80, 0xfe, 0xff];
 
-struct Random(u64);
+struct Random(SplitMix64);
 
 impl Random {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.next_u64()
     }
 
     fn below(&mut self, limit: usize) -> usize {
@@ -196,7 +193,7 @@ fn nothing_passes_that_should_not_and_nothing_panics() {
     let mut dropped = [0_u64; Drop::COUNT];
     let (mut segments, mut errors) = (0, 0);
     for seed in start..start + count {
-        let mut random = Random(seed);
+        let mut random = Random(SplitMix64(seed));
         let v6 = random.one_in(2);
         let mut frame = packet(&mut random, v6);
         mutate(&mut random, &mut frame);

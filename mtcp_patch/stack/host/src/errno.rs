@@ -33,6 +33,12 @@ impl From<std::io::Error> for Errno {
     }
 }
 
+impl From<Errno> for std::io::Error {
+    fn from(e: Errno) -> Self {
+        Self::from_raw_os_error(e.0)
+    }
+}
+
 impl From<mtcp_engine::Error> for Errno {
     fn from(e: mtcp_engine::Error) -> Self {
         use mtcp_engine::Error;

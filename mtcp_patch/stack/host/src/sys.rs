@@ -18,6 +18,12 @@ fn check(rc: libc::c_int) -> Result<libc::c_int, Errno> {
 /// One entry of [`ppoll`], laid out as `struct pollfd`.
 pub use libc::pollfd;
 
+/// The entry that waits for `fd` to become readable.
+#[inline]
+pub const fn readable(fd: RawFd) -> pollfd {
+    pollfd { fd, events: libc::POLLIN, revents: 0 }
+}
+
 /// Signals that are never held back: the kernel raises them for what the thread itself just did.
 const FAULTS: [libc::c_int; 6] =
     [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGABRT, libc::SIGTRAP];

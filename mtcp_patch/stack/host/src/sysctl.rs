@@ -15,6 +15,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::sys;
+
 /// What must be 1 on a loopback interface.
 const NEEDED: [&str; 2] = ["accept_local", "route_localnet"];
 const WANTED: &str = "1";
@@ -54,8 +56,7 @@ impl Drop for Applied {
 
 /// Where the journal is: a directory that only its owner may write.
 fn default_directory() -> PathBuf {
-    // SAFETY: geteuid has no preconditions.
-    let uid = unsafe { libc::geteuid() };
+    let uid = sys::effective_uid();
     if uid == 0 {
         return PathBuf::from("/run/mtcp_patch");
     }
@@ -216,8 +217,7 @@ impl Journal {
             _ => {}
         }
         let facts = fs::symlink_metadata(&self.directory)?;
-        // SAFETY: geteuid has no preconditions.
-        let uid = unsafe { libc::geteuid() };
+        let uid = sys::effective_uid();
         if !facts.is_dir() || facts.uid() != uid || facts.mode() & 0o022 != 0 {
             let what = format!("{} is not a directory of ours alone", self.directory.display());
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, what));
@@ -401,8 +401,7 @@ mod tests {
 
     /// Runs `body` with a journal of its own, in a thread with a network namespace of its own.
     fn with_journal(test: &str, body: impl FnOnce(Journal) + Send + 'static) {
-        // SAFETY: geteuid has no preconditions.
-        if unsafe { libc::geteuid() } != 0 {
+        if sys::effective_uid() != 0 {
             eprintln!("SKIPPED {test}: needs root (network namespaces, sysctls)");
             return;
         }

@@ -6,6 +6,7 @@
 //! put one on each side. Buffers are reused: once it has seen its traffic, it allocates nothing.
 
 use super::{Caps, Device, RxChecksum};
+use crate::random::SplitMix64;
 use crate::time::Instant;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -83,7 +84,7 @@ impl<D: Device> Faulty<D> {
         Self {
             inner,
             faults,
-            random: Random(seed),
+            random: Random(SplitMix64(seed)),
             now: Instant::default(),
             pending: VecDeque::new(),
             spare: Vec::new(),
@@ -197,16 +198,12 @@ impl<D: Device> Device for Faulty<D> {
     }
 }
 
-/// `SplitMix64` (Steele, Lea, Flood 2014): a few lines, any seed, good enough for bad luck.
-struct Random(u64);
+/// The injector's luck.
+struct Random(SplitMix64);
 
 impl Random {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.next_u64()
     }
 
     /// A number below `limit`; 0 when `limit` is 0.

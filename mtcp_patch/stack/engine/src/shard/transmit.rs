@@ -1,5 +1,7 @@
 //! The batch leaves: control, then acknowledgments, then data, as mTCP has it.
 
+use alloc::collections::VecDeque;
+
 use super::{Env, Port, Shard, Sink, Slot};
 use crate::device::{Device, DeviceId};
 use crate::event::ConnId;
@@ -49,6 +51,32 @@ fn replies(env: &mut Env, id: DeviceId, sink: &mut Sink<'_>) -> bool {
     true
 }
 
+/// Gives every connection on a list its turn, which takes it off; one that the device refused goes
+/// back to the head, and the rest waits with it.
+///
+/// `bit` says that a connection stands on the list that `queue` finds.
+#[inline(always)]
+fn each_once(
+    conns: &mut Slab<Slot>,
+    env: &mut Env,
+    id: DeviceId,
+    (bit, queue): (u8, impl Fn(&mut Port) -> &mut VecDeque<ConnId>),
+    mut turn: impl FnMut(&mut Tcb, &mut Env) -> Turn,
+) -> bool {
+    while let Some(conn) = env.port(id).and_then(|port| queue(port).pop_front()) {
+        let Some(tcb) = find(conns, conn) else { continue };
+        tcb.queued &= !bit;
+        if turn(tcb, env) == Turn::Refused {
+            tcb.queued |= bit;
+            if let Some(port) = env.port(id) {
+                queue(port).push_front(conn);
+            }
+            return false;
+        }
+    }
+    true
+}
+
 fn control(
     conns: &mut Slab<Slot>,
     env: &mut Env,
@@ -56,18 +84,9 @@ fn control(
     id: DeviceId,
     sink: &mut Sink<'_>,
 ) -> bool {
-    while let Some(conn) = env.port(id).and_then(|port| port.control.pop_front()) {
-        let Some(tcb) = find(conns, conn) else { continue };
-        tcb.queued &= !list::CONTROL;
-        if output::control(tcb, env, now, sink) == Turn::Refused {
-            tcb.queued |= list::CONTROL;
-            if let Some(port) = env.port(id) {
-                port.control.push_front(conn);
-            }
-            return false;
-        }
-    }
-    true
+    each_once(conns, env, id, (list::CONTROL, |port| &mut port.control), |tcb, env| {
+        output::control(tcb, env, now, sink)
+    })
 }
 
 fn acks(
@@ -77,9 +96,7 @@ fn acks(
     id: DeviceId,
     sink: &mut Sink<'_>,
 ) -> bool {
-    while let Some(conn) = env.port(id).and_then(|port| port.acks.pop_front()) {
-        let Some(tcb) = find(conns, conn) else { continue };
-        tcb.queued &= !list::ACK;
+    each_once(conns, env, id, (list::ACK, |port| &mut port.acks), |tcb, env| {
         // Data carries the acknowledgment, when there is data that may leave.
         let mut turn = Turn::Done;
         if tcb.queued & list::DATA != 0 {
@@ -88,15 +105,8 @@ fn acks(
         if turn != Turn::Refused && (tcb.ack_due || tcb.probe_due) {
             turn = output::acknowledgment(tcb, env, now, sink);
         }
-        if turn == Turn::Refused {
-            tcb.queued |= list::ACK;
-            if let Some(port) = env.port(id) {
-                port.acks.push_front(conn);
-            }
-            return false;
-        }
-    }
-    true
+        turn
+    })
 }
 
 fn data(

@@ -14,6 +14,7 @@ use crate::device::faults::{Faults, Faulty};
 use crate::device::memory::Memory;
 use crate::device::{Caps, Device, DeviceId};
 use crate::limits::Config;
+use crate::random::SplitMix64;
 use crate::shard::Shard;
 use crate::time::Instant;
 use crate::wire::{self, Parsed};
@@ -52,20 +53,16 @@ pub(crate) const DEVICE: DeviceId = DeviceId(0);
 /// Virtual time after which a run has failed: two hours.
 const MAX_TIME_US: u64 = 7_200_000_000;
 
-/// `SplitMix64`: the source of every decision that is not the lines'.
-pub(crate) struct Random(u64);
+/// The source of every decision that is not the lines'.
+pub(crate) struct Random(SplitMix64);
 
 impl Random {
     fn new(seed: u64) -> Self {
-        Self(seed ^ 0x5851_f42d_4c95_7f2d)
+        Self(SplitMix64(seed ^ 0x5851_f42d_4c95_7f2d))
     }
 
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.next_u64()
     }
 
     /// A number below `limit`, which must not be 0.

@@ -93,7 +93,7 @@ fn serve(listener: &UnixListener, shared: &Weak<Shared>) {
 }
 
 fn answer(mut stream: UnixStream, shared: &Shared) -> io::Result<()> {
-    let uid = sys::peer_uid(stream.as_raw_fd()).map_err(|e| io::Error::from_raw_os_error(e.0))?;
+    let uid = sys::peer_uid(stream.as_raw_fd())?;
     if uid != 0 && uid != sys::effective_uid() {
         return Ok(());
     }

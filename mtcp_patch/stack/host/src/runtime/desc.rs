@@ -5,7 +5,6 @@ use mtcp_engine::State;
 use mtcp_engine::{ConnId, ListenerId};
 
 use super::vfd::Vfd;
-use crate::errno::Errno;
 
 /// Which stack serves a description, and by which object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,8 +54,6 @@ pub(super) struct Desc {
     pub served: bool,
     /// Why this socket must be the kernel's, once an option asked for what only it has.
     pub pinned: Option<(i32, i32)>,
-    /// An error to be reported by SO_ERROR or the next call, once.
-    pub error: Option<Errno>,
     pub watches: Vec<Watch>,
 }
 
@@ -75,7 +72,6 @@ impl Desc {
             overrides: Vec::new(),
             served: false,
             pinned: None,
-            error: None,
             watches: Vec::new(),
         }
     }

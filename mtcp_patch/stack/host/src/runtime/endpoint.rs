@@ -106,8 +106,7 @@ impl Inner {
                 }
             }
             Kind::Listener(id) => {
-                self.by_listener.remove(&id);
-                self.shard.close_listener(now, id);
+                self.end_listener(id);
                 self.stop_kernel_listening(desc);
                 self.release_port(desc.port);
             }

@@ -143,6 +143,13 @@ impl Inner {
         Ok(Accepted::Kernel(socket.into(), peer))
     }
 
+    /// Ends our half of a listener. Connections that nobody accepted are reset.
+    pub fn end_listener(&mut self, id: ListenerId) {
+        let now = self.now();
+        self.by_listener.remove(&id);
+        self.shard.close_listener(now, id);
+    }
+
     /// Gives listeners that have served nobody yet to the kernel: a process that forks before its
     /// first connection means its children to accept, and they cannot reach this process's stack.
     pub fn hand_over_listeners(&mut self) {
@@ -156,9 +163,7 @@ impl Inner {
             .filter(|&(_, id)| self.shard.accept_queue_len(id) == 0)
             .collect();
         for (index, id) in fresh {
-            let now = self.now();
-            self.by_listener.remove(&id);
-            self.shard.close_listener(now, id);
+            self.end_listener(id);
             let Some(desc) = self.descs.get_mut(index) else { continue };
             desc.kind = Kind::Kernel;
             let port = desc.port;

@@ -41,7 +41,7 @@ use std::time::{Duration, Instant};
 use crate::errno::Errno;
 use crate::sys;
 use spin::Spin;
-use state::{Inner, TcpThread};
+use state::Inner;
 
 pub use listener::Accepted;
 pub use settings::Settings;
@@ -152,7 +152,7 @@ impl Runtime {
     /// Those of eventfd(2), getrandom(2) and thread creation.
     pub fn new(settings: Settings) -> Result<Self, Errno> {
         let kick = Arc::new(sys::eventfd()?);
-        let inner = Mutex::new(Inner::new(settings.clone(), Arc::clone(&kick))?);
+        let inner = Mutex::new(Inner::new(&settings, Arc::clone(&kick))?);
         let ending = OnceLock::new();
         let shared = Arc::new(Shared { inner, kick, ending, forking: AtomicUsize::new(0) });
         Self::start_tcp_thread(&shared)?;
@@ -254,11 +254,6 @@ impl Runtime {
     /// within the TCP thread's bound.
     #[inline]
     fn ensure_driver(&self, mut inner: MutexGuard<'_, Inner>) {
-        if inner.tcp_thread != TcpThread::Ticking {
-            // At once, so that the next call does not wake it again.
-            inner.tcp_thread = TcpThread::Ticking;
-            drop(inner);
-            self.kick();
-        }
+        inner.wake_tcp_thread();
     }
 }

@@ -133,15 +133,10 @@ impl Inner {
         name: i32,
         buf: &mut [u8],
     ) -> Result<usize, Errno> {
-        let desc = self.desc_mut(vfd)?;
-        let kind = desc.kind;
+        let kind = self.desc(vfd)?.kind;
         if (level, name) == (SOL, libc::SO_ERROR) && kind != Kind::Kernel {
-            let stored = desc.error.take();
-            let error = match (stored, kind) {
-                (Some(e), _) => e.0,
-                (None, Kind::Conn { id, .. }) => {
-                    self.shard.take_error(id).map_or(0, |e| Errno::from(e).0)
-                }
+            let error = match kind {
+                Kind::Conn { id, .. } => self.shard.take_error(id).map_or(0, |e| Errno::from(e).0),
                 _ => 0,
             };
             return Ok(put(buf, error));

@@ -21,16 +21,14 @@ impl Runtime {
         if inner.devices.opened() {
             return;
         }
-        let inner = &mut **inner;
-        let said = inner.devices.open(&mut inner.shard);
+        let said = inner.open_devices();
         if !said.is_empty() {
             eprintln!(
                 "mtcp_patch: {}; in-process connections use our stack, all others the kernel",
                 said.join("; ")
             );
         }
-        inner.say_goodbye_on_signals();
-        if inner.settings.verbose > 0 {
+        if self.settings.verbose > 0 {
             for name in inner.devices.names() {
                 eprintln!("mtcp_patch: {name} is open");
             }
@@ -43,10 +41,7 @@ impl Runtime {
     /// # Errors
     /// What could not be opened and why, one text.
     pub fn open_devices(&self) -> Result<(), String> {
-        let mut inner = self.lock();
-        let inner = &mut *inner;
-        let said = inner.devices.open(&mut inner.shard);
-        inner.say_goodbye_on_signals();
+        let said = self.lock().open_devices();
         if said.is_empty() {
             Ok(())
         } else {
@@ -103,7 +98,7 @@ impl Runtime {
     /// Drives until the closed connections are through, or their time is up.
     fn drain(&self) {
         let start = Clock::now();
-        let data_until = start + Duration::from_millis(self.lock().settings.exit_linger_ms);
+        let data_until = start + Duration::from_millis(self.settings.exit_linger_ms);
         let fin_until = start + FIN_LINGER;
         let mut fds: Vec<pollfd> = Vec::new();
         loop {
@@ -117,8 +112,7 @@ impl Runtime {
                 if !(data || fin) || now >= until {
                     return;
                 }
-                let events = libc::POLLIN;
-                fds.extend(inner.devices.fds().map(|fd| pollfd { fd, events, revents: 0 }));
+                fds.extend(inner.devices.fds().map(sys::readable));
                 let due = inner.shard.next_timeout().map(|t| inner.until(t));
                 let left = until - now;
                 if busy {
@@ -168,14 +162,16 @@ impl Runtime {
 }
 
 impl Inner {
-    /// A device is open: there is something to give back when a signal ends the process.
-    fn say_goodbye_on_signals(&mut self) {
-        if self.devices.xdp.is_empty() || !Runtime::is_started() {
-            return;
+    /// Opens the devices if that was not done yet; what could not be opened and is to be said.
+    fn open_devices(&mut self) -> Vec<String> {
+        let said = self.devices.open(&mut self.shard);
+        // With a device there is something to give back when a signal ends the process.
+        if !self.devices.xdp.is_empty() && Runtime::is_started() {
+            if let Err(e) = super::signals::start() {
+                self.devices.messages.push(format!("SIGTERM will end this process at once: {e}"));
+            }
         }
-        if let Err(e) = super::signals::start() {
-            self.devices.messages.push(format!("SIGTERM will end this process at once: {e}"));
-        }
+        said
     }
 
     /// Whether closed connections still have data, or only FINs, to be acknowledged.

@@ -7,8 +7,6 @@ use mtcp_engine::Config;
 pub struct Settings {
     /// Devices besides `memory`, as `xdp:IFACE`.
     pub devices: Vec<String>,
-    /// A device that cannot be opened is an error instead of a message.
-    pub require: bool,
     /// 0: warnings only; more: what is opened and why.
     pub verbose: u8,
     /// How long the end of the process waits for data that the peers have not acknowledged.
@@ -24,7 +22,6 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             devices: vec!["xdp:lo".to_owned()],
-            require: false,
             verbose: 0,
             exit_linger_ms: 5000,
             control_dir: None,

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use super::Runtime;
 use crate::errno::Errno;
-use crate::sys::{self, pollfd};
+use crate::sys;
 
 const SIGNALS: [libc::c_int; 2] = [libc::SIGTERM, libc::SIGHUP];
 
@@ -82,7 +82,7 @@ pub(super) fn start() -> Result<(), Errno> {
 
 fn wait(wake: &OwnedFd) {
     sys::block_all_signals();
-    let mut fds = [pollfd { fd: wake.as_raw_fd(), events: libc::POLLIN, revents: 0 }];
+    let mut fds = [sys::readable(wake.as_raw_fd())];
     // All signals are blocked: nothing but the handler's write ends this.
     while sys::ppoll(&mut fds, None).is_err() {}
     if Runtime::is_started() {

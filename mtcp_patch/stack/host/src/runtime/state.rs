@@ -68,13 +68,12 @@ pub(super) struct Inner {
     pub app_turns: u64,
     /// Raised when the TCP thread shall end.
     pub stopping: bool,
-    pub settings: Settings,
     origin: Clock,
 }
 
 impl Inner {
     /// An empty state; devices are opened later.
-    pub fn new(settings: Settings, kick: Arc<OwnedFd>) -> Result<Self, Errno> {
+    pub fn new(settings: &Settings, kick: Arc<OwnedFd>) -> Result<Self, Errno> {
         let seed = sys::random_seed()?;
         let devices = Devices::new(settings.devices.clone());
         let mut shard = Shard::new(settings.engine.clone(), seed);
@@ -98,7 +97,6 @@ impl Inner {
             kick,
             app_turns: 0,
             stopping: false,
-            settings,
             origin: Clock::now(),
         })
     }
@@ -179,18 +177,13 @@ impl Inner {
     /// poll(2) bits of a description on our stack. The kernel half is asked separately.
     #[inline]
     pub fn readiness(&self, desc: &Desc) -> u32 {
-        let own = match desc.kind {
+        match desc.kind {
             Kind::Conn { id, .. } => self.shard.readiness(id),
             Kind::Listener(id) => u32::from(self.shard.accept_queue_len(id) > 0) * IN,
             Kind::Kernel => 0,
             Kind::Fresh => OUT | HUP,
             Kind::Deaf => IN | HUP,
             Kind::Inherited => IN | OUT | ERR | HUP,
-        };
-        if desc.error.is_some() {
-            own | ERR | IN | OUT
-        } else {
-            own
         }
     }
 

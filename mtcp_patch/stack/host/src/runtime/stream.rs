@@ -34,14 +34,6 @@ const KERNEL_ROOM: usize = 20 * 1024;
 const KERNEL_CHUNK: usize = 256 * 1024;
 
 impl Inner {
-    /// Reports a stored error, once.
-    fn check_error(&mut self, vfd: Vfd) -> Result<(), Errno> {
-        match self.desc_mut(vfd)?.error.take() {
-            Some(e) => Err(e),
-            None => Ok(()),
-        }
-    }
-
     fn connect(&mut self, vfd: Vfd, addr: &SocketAddr) -> Result<(), Errno> {
         match self.desc(vfd)?.kind {
             Kind::Fresh => self.connect_fresh(vfd, addr),
@@ -174,10 +166,7 @@ impl Inner {
                     return Err(Errno(libc::EOPNOTSUPP));
                 }
                 let now = self.now();
-                match self.shard.send(now, id, data) {
-                    Ok(n) => Ok(n),
-                    Err(e) => Err(e.into()),
-                }
+                self.shard.send(now, id, data).map_err(Errno::from)
             }
             Kind::Kernel => sys::send(self.port(desc)?.fd(), data, flags | libc::MSG_DONTWAIT),
             Kind::Inherited => Err(Errno(libc::ECONNRESET)),
@@ -196,7 +185,6 @@ impl Runtime {
     /// connect(2).
     pub fn connect(&self, vfd: Vfd, addr: &SocketAddr) -> Result<(), Errno> {
         let mut inner = self.lock();
-        inner.check_error(vfd)?;
         let local = inner.shard.find_listener(unmapped(addr)).is_some();
         if !local && inner.desc(vfd)?.kind == Kind::Fresh {
             self.open_devices_once(&mut inner);
@@ -241,9 +229,6 @@ impl Runtime {
             let oob = flags & libc::MSG_OOB != 0;
             return Err(Errno(if oob { libc::EINVAL } else { libc::EOPNOTSUPP }));
         }
-        if inner.desc(vfd)?.error.is_some() {
-            inner.check_error(vfd)?;
-        }
         if matches!(inner.shard.recv_slices(id), Err(Error::WouldBlock)) {
             inner.app_turn();
         }
@@ -269,9 +254,6 @@ impl Runtime {
     #[inline]
     pub fn send(&self, vfd: Vfd, data: &[u8], flags: i32) -> Result<usize, Errno> {
         let mut inner = self.lock();
-        if inner.desc(vfd)?.error.is_some() {
-            inner.check_error(vfd)?;
-        }
         let mut result = inner.send(vfd, data, flags);
         if matches!(result, Err(Errno(libc::EAGAIN))) {
             inner.app_turn();
@@ -304,9 +286,7 @@ impl Runtime {
             }
             Kind::Kernel => inner.port(desc)?.socket.shutdown(std_how)?,
             Kind::Listener(id) if read => {
-                let now = inner.now();
-                inner.by_listener.remove(&id);
-                inner.shard.close_listener(now, id);
+                inner.end_listener(id);
                 inner.stop_kernel_listening(inner.desc(vfd)?);
                 inner.desc_mut(vfd)?.kind = Kind::Deaf;
             }

@@ -45,7 +45,7 @@ fn run(shared: &Shared) {
     let mut fds: Vec<pollfd> = Vec::new();
     loop {
         fds.clear();
-        fds.push(pollfd { fd: shared.kick.as_raw_fd(), events: libc::POLLIN, revents: 0 });
+        fds.push(sys::readable(shared.kick.as_raw_fd()));
         let sleep = {
             let mut inner = shared.lock_detached();
             let moved = inner.app_turns != seen_turns;
@@ -53,8 +53,7 @@ fn run(shared: &Shared) {
             quiet_ticks = if moved { 0 } else { quiet_ticks + 1 };
             let sleep = decide(&mut inner, moved, quiet_ticks);
             if matches!(sleep, Sleep::Devices(_)) {
-                let events = libc::POLLIN;
-                fds.extend(inner.devices.fds().map(|fd| pollfd { fd, events, revents: 0 }));
+                fds.extend(inner.devices.fds().map(sys::readable));
             }
             sleep
         };

@@ -139,17 +139,16 @@ impl Inner {
         if busy {
             return Sleep { timeout: Some(Duration::ZERO), driver: false, in_passing: true };
         }
-        let events = libc::POLLIN;
         if let Some(w) = self.watchers.get_mut(index) {
             w.asleep();
-            fds.push(pollfd { fd: w.fd(), events, revents: 0 });
+            fds.push(sys::readable(w.fd()));
         }
         let mut timeout = deadline.map(|d| d.saturating_duration_since(Clock::now()));
         let driver = self.sleeper.is_none();
         if driver {
             let until = self.shard.next_timeout();
             self.sleeper = Some(Sleeper { watcher: index, until, foreign: false });
-            fds.extend(self.devices.fds().map(|fd| pollfd { fd, events, revents: 0 }));
+            fds.extend(self.devices.fds().map(sys::readable));
             if let Some(due) = until.map(|at| self.until(at)) {
                 timeout = Some(timeout.map_or(due, |t| t.min(due)));
             }
@@ -157,25 +156,22 @@ impl Inner {
         Sleep { timeout, driver, in_passing: false }
     }
 
-    /// Undoes `enter_sleep`. True when the TCP thread must be kicked, because nobody sleeps on
-    /// the devices any more and it does not look by itself.
-    fn leave_sleep(&mut self, index: usize, sleep: &Sleep) -> bool {
+    /// Undoes `enter_sleep`. Wakes the TCP thread when nobody sleeps on the devices any more and it
+    /// does not look by itself.
+    fn leave_sleep(&mut self, index: usize, sleep: &Sleep) {
         if sleep.in_passing {
-            return false;
+            return;
         }
         if self.watchers.get_mut(index).is_some_and(Watcher::awake) {
             self.watchers.try_remove(index);
         }
         if !sleep.driver {
-            return false;
+            return;
         }
         self.sleeper = None;
-        let kick = self.tcp_thread == TcpThread::Dormant;
-        if kick {
-            // At once, so that nobody else wakes it again.
-            self.tcp_thread = TcpThread::Ticking;
+        if self.tcp_thread == TcpThread::Dormant {
+            self.wake_tcp_thread();
         }
-        kick
     }
 
     /// Collects at most `max` events of a watcher into `out`.
@@ -322,10 +318,7 @@ impl Runtime {
             for ((_, k), s) in kernel.iter_mut().zip(sleep_fds.iter().skip(own)) {
                 k.revents = s.revents;
             }
-            let kick = self.lock_detached().leave_sleep(index, &sleep);
-            if kick {
-                self.kick();
-            }
+            self.lock_detached().leave_sleep(index, &sleep);
             slept?;
             let found = merge_kernel(fds, &kernel);
             if found > 0 {
@@ -389,14 +382,10 @@ impl Runtime {
                 let epfd = inner.set(w).ok_or(Errno(libc::EBADF))?.epfd;
                 (inner.enter_sleep(w.index, deadline, busy, &mut sleep_fds), epfd)
             };
-            let events = libc::POLLIN;
             // Last, so that its answer is found without counting the devices.
-            sleep_fds.push(pollfd { fd: epfd.unwrap_or(-1), events, revents: 0 });
+            sleep_fds.push(sys::readable(epfd.unwrap_or(-1)));
             let slept = sys::ppoll(&mut sleep_fds, sleep.timeout);
-            let kick = self.lock_detached().leave_sleep(w.index, &sleep);
-            if kick {
-                self.kick();
-            }
+            self.lock_detached().leave_sleep(w.index, &sleep);
             slept?;
             let kernel = sleep_fds.last().is_some_and(|p| p.revents != 0);
             let late = deadline.is_some_and(|d| Clock::now() >= d);

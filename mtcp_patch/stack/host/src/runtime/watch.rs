@@ -6,9 +6,8 @@ use super::desc::Watch;
 use super::state::{Inner, Sleeper, TcpThread};
 use super::vfd::Vfd;
 use super::watcher::{Interest, Watcher};
-use super::{Runtime, WatcherId, WATCHER_TOKEN};
+use super::{Runtime, WatcherId};
 use crate::errno::Errno;
-use crate::sys;
 
 const ENOENT: Errno = Errno(libc::ENOENT);
 
@@ -106,17 +105,14 @@ impl Runtime {
     }
 
     /// The set's eventfd, for somebody else's poll: from now on it is readable exactly while
-    /// candidates wait. It is also registered in the set's epoll, under [`WATCHER_TOKEN`].
+    /// candidates wait. It is also registered in the set's epoll, under [`super::WATCHER_TOKEN`].
     pub fn watcher_fd(&self, w: WatcherId) -> RawFd {
         let mut inner = self.lock();
         let Some(watcher) = inner.set_mut(w) else { return -1 };
         if !std::mem::replace(&mut watcher.exported, true) {
-            if let Some(epfd) = watcher.epfd {
-                let add = libc::EPOLL_CTL_ADD;
-                // A full epoll (ENOSPC) costs the nested wake-up, not this set's own.
-                let _ =
-                    sys::epoll_ctl(epfd, add, watcher.fd(), libc::EPOLLIN as u32, WATCHER_TOKEN);
-            }
+            // A full epoll (ENOSPC) costs the nested wake-up, not this set's own; without an epoll
+            // (EINVAL) there is none to nest.
+            let _ = watcher.join_epoll();
         }
         watcher.settle();
         watcher.fd()
@@ -130,9 +126,7 @@ impl Runtime {
     /// Those of epoll_ctl(2).
     pub fn watcher_join(&self, w: WatcherId) -> Result<(), Errno> {
         let inner = self.lock();
-        let watcher = inner.set(w).ok_or(Errno(libc::EBADF))?;
-        let epfd = watcher.epfd.ok_or(Errno(libc::EINVAL))?;
-        sys::epoll_ctl(epfd, libc::EPOLL_CTL_ADD, watcher.fd(), libc::EPOLLIN as u32, WATCHER_TOKEN)
+        inner.set(w).ok_or(Errno(libc::EBADF))?.join_epoll()
     }
 
     /// How many kernel sockets behind the set's descriptors its epoll must be asked for.

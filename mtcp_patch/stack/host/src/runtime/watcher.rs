@@ -10,6 +10,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use super::spin::Contending;
 use super::vfd::{Vfd, VFD_BASE};
+use super::WATCHER_TOKEN;
 use crate::errno::Errno;
 use crate::sys;
 
@@ -91,6 +92,12 @@ impl Watcher {
             contending: None,
             signaled: false,
         })
+    }
+
+    /// Registers the wake-up in the set's own epoll, under [`WATCHER_TOKEN`].
+    pub fn join_epoll(&self) -> Result<(), Errno> {
+        let epfd = self.epfd.ok_or(Errno(libc::EINVAL))?;
+        sys::epoll_ctl(epfd, libc::EPOLL_CTL_ADD, self.fd(), IN, WATCHER_TOKEN)
     }
 
     /// The wake-up's descriptor.
