@@ -88,6 +88,8 @@ pub struct Config {
     pub rto_min_us: u64,
     /// Largest retransmission timeout (RFC 6298 2.5).
     pub rto_max_us: u64,
+    /// Whether timestamps are offered and taken (RFC 7323; Linux: `tcp_timestamps`).
+    pub timestamps: bool,
     /// Longest delay of an acknowledgment (RFC 9293 3.8.6.3: below 500 ms).
     pub delayed_ack_us: u64,
     /// Longest time that a corked partial segment waits (Linux: 200 ms).
@@ -120,6 +122,7 @@ impl Default for Config {
             rto_initial_us: 1_000_000,
             rto_min_us: 200_000,
             rto_max_us: 120_000_000,
+            timestamps: true,
             delayed_ack_us: 40_000,
             cork_us: 200_000,
             fin_wait_2_us: 60_000_000,

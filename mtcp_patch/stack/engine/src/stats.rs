@@ -27,12 +27,14 @@ pub enum Refusal {
     ReplyLimit,
     /// A reset whose sequence number was not exact (RFC 5961).
     InexactReset,
+    /// A segment whose timestamp was older than one seen before (PAWS, RFC 7323 5).
+    OldTimestamp,
     /// A frame for a device that the shard does not know.
     UnknownDevice,
 }
 
 /// Number of reasons in [`Refusal`].
-pub const REFUSALS: usize = 12;
+pub const REFUSALS: usize = 13;
 
 const REFUSAL_NAMES: [&str; REFUSALS] = [
     "no_connection",
@@ -46,6 +48,7 @@ const REFUSAL_NAMES: [&str; REFUSALS] = [
     "challenge_limit",
     "reply_limit",
     "inexact_reset",
+    "old_timestamp",
     "unknown_device",
 ];
 

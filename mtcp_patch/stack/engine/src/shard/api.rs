@@ -78,14 +78,14 @@ impl Shard {
 
     /// Stops listening. Connections that nobody accepted are reset, as Linux does; half-open ones
     /// are when they are next heard of.
-    pub fn close_listener(&mut self, _now: Instant, id: ListenerId) {
+    pub fn close_listener(&mut self, now: Instant, id: ListenerId) {
         let Some(listener) = self.listeners.remove(id.index, id.generation) else { return };
         self.listening.remove(listener.options.local, nobody(listener.options.local));
         for conn in listener.accept_queue {
             if let Some((tcb, env)) = self.parts(conn) {
                 tcb.owner = Owner::Nobody;
                 if tcb.state != State::Closed {
-                    env.reset(tcb);
+                    env.reset(tcb, now);
                     tcb.finish(env);
                 }
             }
@@ -153,6 +153,7 @@ impl Shard {
             options,
             iss: self.env.secrets.isn(now, &local, &remote),
             adv_mss: Offer::mss(path.caps.mtu, &local).min(options.max_segment()),
+            timestamp_offset: self.env.secrets.timestamp_offset(&local, &remote),
         };
         let (tcb, env) = self.insert(now, origin).ok_or(Error::NoBuffers)?;
         tcb.known = true;
@@ -272,7 +273,7 @@ impl Shard {
             State::Closed | State::TimeWait => {}
             State::SynSent => tcb.finish(env),
             _ if unread => {
-                env.reset(tcb);
+                env.reset(tcb, now);
                 tcb.finish(env);
             }
             _ => {
@@ -291,7 +292,7 @@ impl Shard {
             State::Closed | State::TimeWait => {}
             State::SynSent => tcb.finish(env),
             _ => {
-                env.reset(tcb);
+                env.reset(tcb, now);
                 tcb.finish(env);
             }
         }

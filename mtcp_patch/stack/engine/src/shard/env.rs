@@ -69,6 +69,18 @@ impl Secrets {
 
     /// ISN = M + F(localip, localport, remoteip, remoteport, secretkey).
     pub(crate) fn isn(&self, now: Instant, local: &SocketAddr, remote: &SocketAddr) -> Seq {
+        let hash = self.of_tuple(local, remote).finish();
+        Seq((hash as u32).wrapping_add((now.micros / 4) as u32))
+    }
+
+    /// Where the timestamp clock of this 4-tuple starts (RFC 7323 5.4; Linux: `secure_tcp_ts_off`).
+    pub(crate) fn timestamp_offset(&self, local: &SocketAddr, remote: &SocketAddr) -> u32 {
+        let mut hasher = self.of_tuple(local, remote);
+        hasher.write_u8(1);
+        hasher.finish() as u32
+    }
+
+    fn of_tuple(&self, local: &SocketAddr, remote: &SocketAddr) -> SipHasher13 {
         let mut hasher = self.isn;
         for address in [local, remote] {
             match address.ip() {
@@ -77,7 +89,7 @@ impl Secrets {
             }
             hasher.write(&address.port().to_be_bytes());
         }
-        Seq((hasher.finish() as u32).wrapping_add((now.micros / 4) as u32))
+        hasher
     }
 }
 
@@ -201,7 +213,7 @@ impl Env {
 
     /// Queues the reset that ends `tcb`: <SEQ=SND.NXT><CTL=RST,ACK>. The caller ends the
     /// connection.
-    pub(crate) fn reset(&mut self, tcb: &Tcb) {
+    pub(crate) fn reset(&mut self, tcb: &Tcb, now: Instant) {
         let header = Header {
             link: tcb.link,
             src: tcb.local,
@@ -210,7 +222,8 @@ impl Env {
             ack: tcb.rcv_nxt,
             flags: Flags::RST | Flags::ACK,
             wnd: 0,
-            options: Options::default(),
+            // RFC 7323 3.2: a reset SHOULD carry it, too.
+            options: Options { timestamps: tcb.timestamps.option(now), ..Options::default() },
             ecn: 0,
             hop_limit: HOP_LIMIT,
             ip_id: self.next_ip_id(),

@@ -48,7 +48,7 @@ impl Shard {
             }
             Some(Slot::Conn(tcb)) => {
                 let id = tcb.id;
-                if tcb.state == State::TimeWait && is_new_syn(tcb, seg) {
+                if tcb.state == State::TimeWait && is_new_syn(tcb, now, seg) {
                     self.after_time_wait(now, device, seg, id, Verdict::Reopen);
                     return;
                 }
@@ -123,6 +123,7 @@ impl Shard {
             options,
             iss,
             adv_mss: Offer::mss(self.env.mtu(device), &seg.dst).min(options.max_segment()),
+            timestamp_offset: self.env.secrets.timestamp_offset(&seg.dst, &seg.src),
         };
         let Some((tcb, env)) = self.insert(now, origin) else {
             self.env.stats.refuse(Refusal::ConnectionLimit);
@@ -234,6 +235,7 @@ impl Shard {
         match error.kind {
             IcmpKind::FragNeeded { mtu } => {
                 let mss = mtu.saturating_sub(header_bytes(&tcb.local)).max(MIN_SEND_MSS);
+                let mss = tcb.less_options(mss);
                 // RFC 8200 5: no IPv6 link is below 1280 bytes; Linux believes no IPv4 router that
                 // claims less than 552 (`min_pmtu`).
                 let least = if tcb.local.is_ipv4() { 552 } else { 1280 };
@@ -261,8 +263,8 @@ impl Shard {
 }
 
 /// Whether a SYN opens a new incarnation of a connection in TIME-WAIT.
-fn is_new_syn(tcb: &Tcb, seg: &Segment<'_>) -> bool {
-    time_wait::judge(tcb.rcv_nxt, 0, seg).0 == Verdict::Reopen
+fn is_new_syn(tcb: &Tcb, now: Instant, seg: &Segment<'_>) -> bool {
+    time_wait::judge(tcb.rcv_nxt, 0, &tcb.timestamps, now, seg).0 == Verdict::Reopen
 }
 
 /// Whether a segment may reach its connection: the ACK that completes a handshake is dropped while

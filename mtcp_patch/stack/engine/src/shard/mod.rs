@@ -205,7 +205,7 @@ impl Shard {
             if state == State::SynReceived {
                 return;
             }
-            self.leave_syn_queue(id, listener);
+            self.leave_syn_queue(id, listener, now);
         }
         let Some(tcb) = self.tcb(id) else { return };
         match (tcb.state, tcb.owner) {
@@ -217,7 +217,7 @@ impl Shard {
     }
 
     /// The handshake of a passive connection is over, one way or the other.
-    fn leave_syn_queue(&mut self, id: ConnId, listener_id: ListenerId) {
+    fn leave_syn_queue(&mut self, id: ConnId, listener_id: ListenerId, now: Instant) {
         let Some(Slot::Conn(tcb)) = self.conns.get_mut(id.index, id.generation) else { return };
         let listener = self.listeners.get_mut(listener_id.index, listener_id.generation);
         tcb.owner = Owner::Nobody;
@@ -233,7 +233,7 @@ impl Shard {
                 }
             }
             None if tcb.state != State::Closed => {
-                self.env.reset(tcb);
+                self.env.reset(tcb, now);
                 tcb.finish(&mut self.env);
             }
             None => {}
@@ -280,7 +280,7 @@ impl Shard {
         tcb.tx.release(&mut env.memory);
         let wait = TimeWait::new(tcb);
         if tcb.ack_due {
-            wait.acknowledge_now(env);
+            wait.acknowledge_now(env, now);
         }
         env.wheel.schedule(id.index, until.unwrap_or(now));
         if let Some(slot) = self.conns.get_mut(id.index, id.generation) {

@@ -97,6 +97,8 @@ pub struct Scenario {
     pub v6: bool,
     /// Both stacks' limits.
     pub config: Config,
+    /// Whether each of them knows timestamps.
+    pub timestamps: [bool; 2],
 }
 
 impl Scenario {
@@ -138,6 +140,7 @@ impl Scenario {
             max_bytes: random.pick(&[0, 100, 5_000, 200_000, 1_000_000]).unwrap_or(1),
             v6: mtu >= 1280 && random.one_in(2),
             config,
+            timestamps: [(); 2].map(|()| !random.one_in(5)),
         }
     }
 }
@@ -203,8 +206,11 @@ impl<'a> Sim<'a> {
         debug_assert_eq!(a.caps(), b.caps());
         let plan = app::Plan::new(scenario, &mut random);
         let [line_a, line_b] = lines;
-        let host = |name, line, salt: u8, client| {
-            let mut shard = Shard::new(scenario.config.clone(), [salt; 32]);
+        let host = |name, line, salt: u8, client: bool| {
+            let [timestamps, other] = scenario.timestamps;
+            let timestamps = if client { timestamps } else { other };
+            let config = Config { timestamps, ..scenario.config.clone() };
+            let mut shard = Shard::new(config, [salt; 32]);
             shard.add_device(DEVICE, caps);
             let app = Application::new(&plan, client, Random::new(scenario.seed + u64::from(salt)));
             Host { name, shard, app, line }

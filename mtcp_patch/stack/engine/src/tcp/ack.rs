@@ -7,7 +7,7 @@ use super::congestion::Controller;
 use super::state::{Cause, State};
 use super::tcb::{list, Owner, Tcb};
 use super::timer::{self, Timer};
-use super::{recovery, window};
+use super::{recovery, timestamps, window};
 use crate::shard::Env;
 use crate::stats::Refusal;
 use crate::time::Instant;
@@ -69,13 +69,7 @@ fn new_ack(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>) {
     tcb.tx.consume(&mut env.memory, data as usize, false);
     tcb.snd_una = seg.ack;
     tcb.snd_nxt = tcb.snd_nxt.max(seg.ack);
-    if let Some((end, since)) = tcb.timed {
-        if seg.ack.ge(end) {
-            tcb.timed = None;
-            let sample = now.micros_since(since);
-            tcb.rtt.sample(sample, env.config.rto_min_us, env.config.rto_max_us);
-        }
-    }
+    measure(tcb, env, now, seg, flight);
     tcb.retries = 0;
     tcb.rtt.reset_backoff();
     let cwnd = tcb.congestion.get().cwnd();
@@ -96,6 +90,27 @@ fn new_ack(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>) {
         our_fin_acked(tcb, env, now);
     } else {
         wake_writer(tcb, env);
+    }
+}
+
+/// Takes the round-trip time that `seg` shows. Our own clock is exact to a microsecond, but times
+/// one segment a round trip and none that was sent again (Karn); timestamps tell with every
+/// acknowledgment, and which copy of a segment it answers (RFC 7323 4.1), but to a tick.
+fn measure(tcb: &mut Tcb, env: &Env, now: Instant, seg: &Segment<'_>, flight: u32) {
+    let (min_us, max_us) = (env.config.rto_min_us, env.config.rto_max_us);
+    match tcb.timed {
+        Some((end, since)) if seg.ack.ge(end) => {
+            tcb.timed = None;
+            tcb.rtt.sample(now.micros_since(since), min_us, max_us);
+        }
+        _ => {
+            let Some(sample) = tcb.timestamps.sample_us(now, &seg.options) else { return };
+            if timestamps::is_news(sample, tcb.rtt.srtt_us()) {
+                // RFC 7323 4.2: ExpectedSamples = ceiling(FlightSize / (SMSS * 2)).
+                let expected = flight.div_ceil(tcb.mss.saturating_mul(2).max(1));
+                tcb.rtt.sample_one_of(expected, sample, min_us, max_us);
+            }
+        }
     }
 }
 

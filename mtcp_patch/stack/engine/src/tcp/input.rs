@@ -67,7 +67,8 @@ pub(crate) fn take_syn(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment
     tcb.last_received = now;
     let mtu = env.mtu(tcb.device);
     let agreed = Agreed::from_syn(&seg.options, mtu, &tcb.local);
-    tcb.mss = agreed.mss.min(u32::from(tcb.options.max_segment()));
+    tcb.timestamps.on_syn(now, &seg.options);
+    tcb.mss = tcb.less_options(agreed.mss.min(u32::from(tcb.options.max_segment())));
     tcb.wscale_ok = agreed.wscale.is_some();
     tcb.snd_wscale = agreed.wscale.unwrap_or(0);
     // RFC 7323 2.2: the window of a SYN is never scaled.
@@ -121,6 +122,12 @@ fn in_synchronized(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>
         flags = Flags(flags.0 & !Flags::SYN.0);
     }
     let end = seg.seq + seg.len();
+    // RFC 7323 5.3 (R1): before the sequence number, and never a reset.
+    if !flags.contains(Flags::RST) && tcb.timestamps.is_old(now, &seg.options) {
+        env.stats.refuse(Refusal::OldTimestamp);
+        answer_stray(tcb, env, now, seg);
+        return;
+    }
     // First: the sequence number.
     if !window::is_acceptable(tcb, seq, end) {
         if !flags.contains(Flags::RST) {
@@ -156,6 +163,7 @@ fn in_synchronized(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>
     } else if !ack::is_valid(tcb, env, now, seg) {
         return;
     }
+    tcb.timestamps.take(now, &seg.options, seq, tcb.rcv_wup);
     tcb.last_received = now;
     tcb.keepalive_probes = 0;
     ack::process(tcb, env, now, seg);
@@ -234,7 +242,7 @@ fn text_arrives(tcb: &mut Tcb, env: &mut Env, now: Instant, seq: Seq, payload: &
     let truncated = kept.len() < fresh.len();
     if !kept.is_empty() && tcb.owner == Owner::Nobody {
         // RFC 9293 3.6.1: data for an application that is gone is lost data, and must be said so.
-        env.reset(tcb);
+        env.reset(tcb, now);
         tcb.finish(env);
         return;
     }

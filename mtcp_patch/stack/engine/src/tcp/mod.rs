@@ -20,6 +20,7 @@ pub(crate) mod state;
 pub(crate) mod tcb;
 pub(crate) mod time_wait;
 pub(crate) mod timer;
+pub(crate) mod timestamps;
 pub(crate) mod window;
 
 pub use state::State;

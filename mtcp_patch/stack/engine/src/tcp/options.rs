@@ -1,6 +1,6 @@
 //! What the two SYNs agree on.
 //!
-//! Only what the engine does is offered: MSS and window scale. A further option adds its field to
+//! Only what the engine does is offered: MSS, window scale and timestamps. A further option adds its field to
 //! [`Offer`], its line to [`Offer::syn_options`] and its rule to [`Agreed::from_syn`].
 
 use core::net::SocketAddr;
@@ -16,6 +16,9 @@ pub(crate) fn header_bytes(local: &SocketAddr) -> u32 {
     }
 }
 
+/// Bytes of the timestamps option in every segment, its alignment included.
+pub(crate) const TIMESTAMPS_BYTES: u32 = 12;
+
 /// What our SYN says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Offer {
@@ -23,6 +26,8 @@ pub(crate) struct Offer {
     pub(crate) mss: u16,
     /// Shift of the windows that we will advertise; `None`: the peer's SYN had no such option.
     pub(crate) wscale: Option<u8>,
+    /// TSval and TSecr.
+    pub(crate) timestamps: Option<(u32, u32)>,
 }
 
 impl Offer {
@@ -41,7 +46,8 @@ impl Offer {
 
     /// The options of our SYN or SYN-ACK.
     pub(crate) fn syn_options(&self) -> Options {
-        Options { mss: Some(self.mss), wscale: self.wscale, ..Options::default() }
+        let Self { mss, wscale, timestamps } = *self;
+        Options { mss: Some(mss), wscale, timestamps, ..Options::default() }
     }
 }
 

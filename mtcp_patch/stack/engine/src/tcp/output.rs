@@ -44,7 +44,7 @@ struct Plan {
 /// The hop limit of what we send (Linux: 64).
 pub(crate) const HOP_LIMIT: u8 = 64;
 
-fn header(tcb: &mut Tcb, env: &mut Env, seq: Seq, flags: Flags) -> Header {
+fn header(tcb: &mut Tcb, env: &mut Env, now: Instant, seq: Seq, flags: Flags) -> Header {
     Header {
         link: tcb.link,
         src: tcb.local,
@@ -53,7 +53,7 @@ fn header(tcb: &mut Tcb, env: &mut Env, seq: Seq, flags: Flags) -> Header {
         ack: tcb.rcv_nxt,
         flags,
         wnd: window::advertise(tcb),
-        options: Options::default(),
+        options: Options { timestamps: tcb.timestamps.option(now), ..Options::default() },
         ecn: 0,
         hop_limit: HOP_LIMIT,
         ip_id: env.next_ip_id(),
@@ -70,9 +70,10 @@ pub(crate) fn control(tcb: &mut Tcb, env: &mut Env, now: Instant, sink: &mut Sin
     let window = window::advertise_in_syn(tcb);
     // RFC 7323 2.2: a SYN-ACK carries the option only when the SYN did.
     let wscale = tcb.wscale_ok.then_some(tcb.rcv_wscale);
-    let options = Offer { mss: tcb.adv_mss, wscale }.syn_options();
+    let options =
+        Offer { mss: tcb.adv_mss, wscale, timestamps: tcb.timestamps.option(now) }.syn_options();
     let seq = tcb.iss;
-    let header = Header { wnd: window, options, ..header(tcb, env, seq, flags) };
+    let header = Header { wnd: window, options, ..header(tcb, env, now, seq, flags) };
     let header =
         if tcb.state == State::SynSent { Header { ack: Seq(0), ..header } } else { header };
     if !sink.put(env, &header, [&[], &[]]) {
@@ -107,7 +108,7 @@ pub(crate) fn acknowledgment(
     if tcb.probe_due {
         // One sequence number before SND.UNA: whoever receives it must answer (RFC 9293 3.8.4).
         let seq = tcb.snd_una - 1;
-        let header = header(tcb, env, seq, Flags::ACK);
+        let header = header(tcb, env, now, seq, Flags::ACK);
         if !sink.put(env, &header, [&[], &[]]) {
             return Turn::Refused;
         }
@@ -116,7 +117,7 @@ pub(crate) fn acknowledgment(
     }
     if tcb.ack_due {
         let seq = tcb.snd_max;
-        let header = header(tcb, env, seq, Flags::ACK);
+        let header = header(tcb, env, now, seq, Flags::ACK);
         if !sink.put(env, &header, [&[], &[]]) {
             return Turn::Refused;
         }
@@ -215,7 +216,7 @@ fn send(tcb: &mut Tcb, env: &mut Env, now: Instant, sink: &mut Sink<'_>, plan: P
         // RFC 9293 3.9.1.2 (SHLD-29): PSH on the last segment of what the application wrote.
         flags |= Flags::PSH;
     }
-    let header = header(tcb, env, plan.seq, flags);
+    let header = header(tcb, env, now, plan.seq, flags);
     if !sink.put(env, &header, tcb.tx.range(offset, plan.len as usize)) {
         return false;
     }

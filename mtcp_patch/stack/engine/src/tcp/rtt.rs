@@ -1,7 +1,7 @@
 //! Round-trip time and retransmission timeout: RFC 6298.
 //!
-//! Fed by `ack` with samples of segments that were sent once only (Karn's algorithm), backed off by
-//! `timer`. Times in microseconds.
+//! Fed by `ack` with samples of segments that were sent once only (Karn's algorithm) or that carry
+//! a timestamp, backed off by `timer`. Times in microseconds.
 
 /// Clock granularity G of RFC 6298: one tick of the timer wheel.
 const GRANULARITY_US: u32 = 1024;
@@ -27,13 +27,20 @@ impl Rtt {
 
     /// Takes a measurement. `min_us` and `max_us` bound the timeout.
     pub(crate) fn sample(&mut self, rtt_us: u64, min_us: u64, max_us: u64) {
+        self.sample_one_of(1, rtt_us, min_us, max_us);
+    }
+
+    /// Takes one of about `expected` measurements of one round trip: RFC 7323 4.2, alpha' =
+    /// alpha / ExpectedSamples and beta' likewise, so that the history is as long as with one.
+    pub(crate) fn sample_one_of(&mut self, expected: u32, rtt_us: u64, min_us: u64, max_us: u64) {
+        let expected = expected.max(1);
         let r = saturate(rtt_us).max(1);
         self.min_us = self.min_us.min(r);
         if self.measured {
             // (2.3) RTTVAR <- 3/4 RTTVAR + 1/4 |SRTT - R'|, then SRTT <- 7/8 SRTT + 1/8 R'.
             let error = self.srtt_us.abs_diff(r);
-            self.rttvar_us = self.rttvar_us - self.rttvar_us / 4 + error / 4;
-            self.srtt_us = self.srtt_us - self.srtt_us / 8 + r / 8;
+            self.rttvar_us = blend(self.rttvar_us, error, expected.saturating_mul(4));
+            self.srtt_us = blend(self.srtt_us, r, expected.saturating_mul(8));
         } else {
             // (2.2) SRTT <- R, RTTVAR <- R/2.
             self.srtt_us = r;
@@ -75,6 +82,11 @@ impl Rtt {
     pub(crate) fn srtt_us(&self) -> u64 {
         u64::from(self.srtt_us)
     }
+}
+
+/// Moves `old` by one `share`-th of its distance to `new`.
+fn blend(old: u32, new: u32, share: u32) -> u32 {
+    old - old / share + new / share
 }
 
 fn saturate(us: u64) -> u32 {

@@ -5,6 +5,7 @@
 use core::net::SocketAddr;
 
 use super::tcb::Tcb;
+use super::timestamps::Timestamps;
 use crate::device::DeviceId;
 use crate::event::ConnId;
 use crate::limits::OUT_OF_WINDOW_ACK_INTERVAL_US;
@@ -24,6 +25,7 @@ pub(crate) struct TimeWait {
     pub(crate) snd_nxt: Seq,
     pub(crate) rcv_nxt: Seq,
     rcv_wnd: u16,
+    timestamps: Timestamps,
     last_ack: Option<Instant>,
 }
 
@@ -41,14 +43,25 @@ pub(crate) enum Verdict {
 }
 
 /// RFC 9293 3.10.7.4 for TIME-WAIT. The caller acknowledges if `ack` comes back true.
-pub(crate) fn judge(rcv_nxt: Seq, rcv_wnd: u32, seg: &Segment<'_>) -> (Verdict, bool) {
+pub(crate) fn judge(
+    rcv_nxt: Seq,
+    rcv_wnd: u32,
+    timestamps: &Timestamps,
+    now: Instant,
+    seg: &Segment<'_>,
+) -> (Verdict, bool) {
     if seg.flags.contains(Flags::RST) {
         // RFC 5961 3.2 holds here as well; RFC 1337's hazard needs an inexact one.
         return (if seg.seq == rcv_nxt { Verdict::Gone } else { Verdict::Stay }, false);
     }
+    // RFC 7323 5.3 (R1).
+    if timestamps.is_old(now, &seg.options) {
+        return (Verdict::Stay, true);
+    }
     if seg.flags.contains(Flags::SYN) && !seg.flags.contains(Flags::ACK) {
         // RFC 9293 MAY-2: a SYN beyond everything of the old connection opens a new one.
-        let new = seg.seq.gt(rcv_nxt);
+        // RFC 6191 2: so does one with a later timestamp.
+        let new = seg.seq.gt(rcv_nxt) || timestamps.is_newer_syn(&seg.options);
         return (if new { Verdict::Reopen } else { Verdict::Stay }, !new);
     }
     if seg.flags.contains(Flags::FIN) && (seg.seq + seg.len()).le(rcv_nxt) {
@@ -72,6 +85,7 @@ impl TimeWait {
             snd_nxt: tcb.snd_max,
             rcv_nxt: tcb.rcv_nxt,
             rcv_wnd: window.min(65_535) as u16,
+            timestamps: tcb.timestamps,
             last_ack: None,
         }
     }
@@ -83,7 +97,8 @@ impl TimeWait {
         now: Instant,
         seg: &Segment<'_>,
     ) -> Verdict {
-        let (verdict, acknowledge) = judge(self.rcv_nxt, u32::from(self.rcv_wnd), seg);
+        let (verdict, acknowledge) =
+            judge(self.rcv_nxt, u32::from(self.rcv_wnd), &self.timestamps, now, seg);
         if acknowledge {
             self.acknowledge(env, now);
         }
@@ -97,11 +112,11 @@ impl TimeWait {
             return;
         }
         self.last_ack = Some(now);
-        self.acknowledge_now(env);
+        self.acknowledge_now(env, now);
     }
 
     /// Queues the acknowledgment of everything.
-    pub(crate) fn acknowledge_now(&self, env: &mut Env) {
+    pub(crate) fn acknowledge_now(&self, env: &mut Env, now: Instant) {
         let header = Header {
             link: self.link,
             src: self.local,
@@ -110,7 +125,7 @@ impl TimeWait {
             ack: self.rcv_nxt,
             flags: Flags::ACK,
             wnd: self.rcv_wnd,
-            options: Options::default(),
+            options: Options { timestamps: self.timestamps.option(now), ..Options::default() },
             ecn: 0,
             hop_limit: super::output::HOP_LIMIT,
             ip_id: env.next_ip_id(),

@@ -239,7 +239,7 @@ fn keepalive(tcb: &mut Tcb, env: &mut Env, now: Instant) {
     } else if silent < idle_us {
         start(tcb, env, Timer::Keepalive, tcb.last_received + idle_us);
     } else if tcb.keepalive_probes >= options.count {
-        env.reset(tcb);
+        env.reset(tcb, now);
         tcb.fail(env, Error::TimedOut);
     } else {
         tcb.keepalive_probes += 1;

@@ -132,6 +132,7 @@ mod tests {
             options: ConnOptions::default(),
             iss: Seq(0),
             adv_mss,
+            timestamp_offset: 0,
         };
         let mut tcb = Tcb::new(origin, &Config::default(), Instant::default());
         tcb.rcv_limit = limit;

@@ -7,6 +7,7 @@ mod hostile;
 mod open;
 mod queues;
 mod timers;
+mod timestamps;
 
 use core::net::SocketAddr;
 use std::vec::Vec;
@@ -102,7 +103,10 @@ pub(super) struct Bench {
     /// Our initial sequence number, learnt from our SYN.
     pub(super) iss: u32,
     pub(super) peer_wnd: u16,
+    /// Of its SYN.
     pub(super) peer_options: Options,
+    /// Of its other segments.
+    pub(super) peer_later: Options,
 }
 
 impl Bench {
@@ -126,6 +130,7 @@ impl Bench {
             iss: 0,
             peer_wnd: 65_535,
             peer_options: Options { mss: Some(MSS as u16), ..Options::default() },
+            peer_later: Options::default(),
         }
     }
 
@@ -180,7 +185,7 @@ impl Bench {
 
     /// The same without a look at every connection.
     pub(super) fn peer_unchecked(&mut self, flags: Flags, seq: u32, ack: u32, payload: &[u8]) {
-        let options = if flags.contains(S) { self.peer_options } else { Options::default() };
+        let options = if flags.contains(S) { self.peer_options } else { self.peer_later };
         let header = Header {
             link: Link::default(),
             src: self.theirs,
