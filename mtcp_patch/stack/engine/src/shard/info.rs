@@ -5,7 +5,6 @@ use core::net::SocketAddr;
 use super::{Shard, Slot};
 use crate::device::DeviceId;
 use crate::event::{ConnId, Error};
-use crate::tcp::congestion::Controller;
 use crate::tcp::state::State;
 use crate::tcp::tcb::{ConnOptions, Tcb};
 use crate::tcp::time_wait::TimeWait;
@@ -81,7 +80,7 @@ impl Shard {
             send_room_bytes: tcb.send_limit(&self.env.config).saturating_sub(tcb.tx.len()),
             srtt_us: tcb.rtt.srtt_us(),
             rto_us: tcb.rtt.rto_us(self.env.config.rto_max_us),
-            cwnd_bytes: tcb.congestion.get().cwnd(),
+            cwnd_bytes: tcb.cwnd_bytes(),
             mss: tcb.mss,
             retransmits: tcb.retransmits,
             bytes_in: tcb.bytes_in,

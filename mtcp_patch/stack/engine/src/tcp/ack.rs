@@ -3,7 +3,6 @@
 //! Called by `input` once per acceptable segment. Order: validity, then SND.UNA and the send
 //! buffer, then round-trip time, recovery and congestion window, then the timer, then SND.WND.
 
-use super::congestion::Controller;
 use super::state::{Cause, State};
 use super::tcb::{list, Owner, Tcb};
 use super::timer::{self, Timer};
@@ -42,7 +41,7 @@ pub(crate) fn process(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<
             && !seg.flags.intersects(Flags::SYN | Flags::FIN)
             && !changed;
         if duplicate {
-            recovery::on_duplicate_ack(tcb, env);
+            recovery::on_duplicate_ack(tcb, env, now);
         }
     }
     let probed = (tcb.persist || tcb.snd_wnd == 0) && seg.ack.ge(tcb.snd_una);
@@ -72,13 +71,7 @@ fn new_ack(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>) {
     measure(tcb, env, now, seg, flight);
     tcb.retries = 0;
     tcb.rtt.reset_backoff();
-    let cwnd = tcb.congestion.get().cwnd();
-    let in_use = if cwnd < tcb.congestion.get().ssthresh() {
-        flight.saturating_mul(2)
-    } else {
-        flight.saturating_add(tcb.mss)
-    };
-    recovery::on_new_ack(tcb, acked, in_use >= cwnd);
+    recovery::on_new_ack(tcb, now, acked, flight);
     restart_timer(tcb, env, now);
     if tcb.tx.is_empty() {
         timer::watch_idle_buffers(tcb, env, now);

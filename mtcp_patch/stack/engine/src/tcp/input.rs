@@ -4,7 +4,7 @@
 //! shard looks at the state afterwards and moves the connection to an accept queue, to TIME-WAIT's
 //! compact form or out of its tables.
 
-use super::congestion::{Congestion, Controller};
+use super::congestion::Congestion;
 use super::options::Agreed;
 use super::state::{Cause, State};
 use super::tcb::{list, Owner, Tcb};
@@ -85,10 +85,10 @@ pub(crate) fn take_syn(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment
 fn established(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>) {
     tcb.change(Cause::SynAcked);
     timer::stop(tcb, Timer::Retransmit);
-    tcb.congestion = Congestion::new(tcb.mss);
+    tcb.congestion = Congestion::new();
     if tcb.retries > 0 {
         // RFC 5681 3.1: a lost SYN leaves one segment; RFC 6298 (5.7): and a longer timeout.
-        tcb.congestion.get_mut().on_timeout(0, tcb.mss, false);
+        tcb.congestion.on_timeout(0);
         tcb.rtt.after_lost_syn();
     } else if let Some((_, since)) = tcb.timed {
         let sample = now.micros_since(since);

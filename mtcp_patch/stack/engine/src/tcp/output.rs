@@ -9,7 +9,6 @@
 //! Called by the shard's `transmit`, list by list; the order of the lists is the shard's business.
 //! Nothing is recorded as sent before the device has taken it, and nothing is allocated.
 
-use super::congestion::Controller;
 use super::options::Offer;
 use super::state::State;
 use super::tcb::Tcb;
@@ -169,8 +168,8 @@ fn plan(tcb: &Tcb) -> Option<Plan> {
         return None;
     }
     let flight = u32::try_from(tcb.snd_nxt - tcb.snd_una).unwrap_or(0);
-    let extra = tcb.recovery.limited_transmit().saturating_mul(tcb.mss);
-    let cwnd = tcb.congestion.get().cwnd().saturating_add(extra);
+    let cwnd = tcb.congestion.cwnd().saturating_add(tcb.recovery.extra());
+    let cwnd = cwnd.saturating_mul(tcb.mss);
     let again = tcb.snd_nxt.lt(tcb.snd_max);
     let usable = if again && flight == 0 {
         // After a timeout one segment of what had been sent goes out even when the peer has shrunk

@@ -259,7 +259,7 @@ impl Tcb {
             timestamps: Timestamps::new(config.timestamps, origin.timestamp_offset),
             rtt: Rtt::new(config.rto_initial_us),
             timed: None,
-            congestion: Congestion::new(536),
+            congestion: Congestion::new(),
             recovery: Recovery::new(origin.iss),
             timers: Timers::default(),
             last_sent: now,
@@ -359,14 +359,18 @@ impl Tcb {
             || matches!(self.state, State::TimeWait | State::Closed)
     }
 
+    /// The congestion window in bytes.
+    pub(crate) fn cwnd_bytes(&self) -> u32 {
+        self.congestion.cwnd().saturating_mul(self.mss)
+    }
+
     /// Send buffer limit now, in bytes: twice the congestion window, so that an acknowledgment
     /// never finds the sender empty, within the configured bounds.
     pub(crate) fn send_limit(&self, config: &Config) -> usize {
-        use super::congestion::Controller;
         if let Some(bytes) = self.options.send_buffer_bytes {
             return (bytes as usize).clamp(1, config.send_buffer_bytes);
         }
-        let wanted = (self.congestion.get().cwnd() as usize).saturating_mul(2);
+        let wanted = (self.cwnd_bytes() as usize).saturating_mul(2);
         wanted.max(config.send_buffer_initial_bytes).min(config.send_buffer_bytes)
     }
 

@@ -5,7 +5,6 @@
 //! due, and is put where it belongs. So the retransmission timer that every acknowledgment
 //! restarts costs one store.
 
-use super::congestion::Controller;
 use super::input::ack_now;
 use super::recovery;
 use super::state::State;
@@ -168,7 +167,7 @@ fn retransmit(tcb: &mut Tcb, env: &mut Env, now: Instant) {
     }
     env.stats.timeouts += 1;
     if tcb.state.is_synchronized() {
-        recovery::on_timeout(tcb);
+        recovery::on_timeout(tcb, now);
         env.enqueue(tcb, list::DATA);
     } else {
         tcb.timed = None;
@@ -277,7 +276,6 @@ pub(crate) fn watch_idle_buffers(tcb: &mut Tcb, env: &mut Env, now: Instant) {
 pub(crate) fn restart_after_idle(tcb: &mut Tcb, env: &Env, now: Instant) {
     let rto = tcb.rtt.rto_us(env.config.rto_max_us);
     if tcb.in_flight() == 0 && now.micros_since(tcb.last_sent) > rto {
-        let mss = tcb.mss;
-        tcb.congestion.get_mut().on_idle(mss);
+        tcb.congestion.on_idle(now);
     }
 }

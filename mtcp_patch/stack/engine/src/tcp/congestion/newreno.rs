@@ -1,163 +1,104 @@
-//! NewReno: slow start, congestion avoidance and the windows of fast recovery (RFC 5681, RFC 6582).
+//! Reno: slow start and congestion avoidance (RFC 5681 3.1). Its fast recovery is `recovery`'s.
 
-use super::Controller;
+use super::{Ack, Controller, Window};
+use crate::time::Instant;
 
-/// Largest window, in bytes: what a scaled 16-bit window can express.
-const MAX_CWND: u32 = 1 << 30;
-
-/// The state of the algorithm, in bytes.
+/// The algorithm; all its state is the window.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct NewReno {
-    cwnd: u32,
-    ssthresh: u32,
-    /// Bytes acknowledged since the window last grew in congestion avoidance.
-    acked: u32,
-}
-
-/// RFC 6928: the initial window is ten segments, but not more than 14,600 bytes unless two
-/// segments are larger than that. On paths whose segments are tens of KB that would be two
-/// segments; Linux takes ten whatever their size, and so do we.
-fn initial_window(mss: u32) -> u32 {
-    mss.saturating_mul(10)
-}
-
-impl NewReno {
-    pub(crate) fn new(mss: u32) -> Self {
-        Self { cwnd: initial_window(mss), ssthresh: u32::MAX, acked: 0 }
-    }
-
-    /// RFC 5681 (4): ssthresh = max (FlightSize / 2, 2*SMSS).
-    fn halve(&mut self, in_flight: u32, mss: u32) {
-        self.ssthresh = (in_flight / 2).max(mss.saturating_mul(2));
-        self.acked = 0;
-    }
-}
+pub(crate) struct NewReno;
 
 impl Controller for NewReno {
-    fn cwnd(&self) -> u32 {
-        self.cwnd
-    }
-
-    fn ssthresh(&self) -> u32 {
-        self.ssthresh
-    }
-
-    fn on_ack(&mut self, acked: u32, mss: u32, limited: bool) {
-        if !limited {
+    fn on_ack(&mut self, window: &mut Window, ack: &Ack) {
+        // RFC 7661: a window that was not used was not tested.
+        if !ack.limited {
             return;
         }
-        if self.cwnd < self.ssthresh {
-            // RFC 5681 (2) with the byte counting of RFC 3465 (L = 2): a delayed acknowledgment
-            // covers two segments.
-            let grown = self.cwnd.saturating_add(acked.min(mss.saturating_mul(2)));
-            self.cwnd = grown.min(MAX_CWND);
-            return;
+        let mut acked = ack.acked;
+        if window.in_slow_start() {
+            acked = window.slow_start(acked);
         }
-        // RFC 5681 3.1: one segment more for each window that was acknowledged.
-        self.acked = self.acked.saturating_add(acked);
-        if self.acked >= self.cwnd {
-            self.acked -= self.cwnd;
-            self.cwnd = self.cwnd.saturating_add(mss).min(MAX_CWND);
+        if acked > 0 {
+            // RFC 5681 3.1: one segment more for each window that was acknowledged.
+            window.congestion_avoidance(window.cwnd(), acked);
         }
     }
 
-    fn on_loss(&mut self, in_flight: u32, mss: u32) {
-        self.halve(in_flight, mss);
-        // RFC 5681 3.2 step 3: the three segments that left the network inflate the window.
-        self.cwnd = self.ssthresh.saturating_add(mss.saturating_mul(3)).min(MAX_CWND);
+    fn ssthresh_on_loss(&mut self, window: &Window, _now: Instant) -> u32 {
+        // RFC 5681 (4): ssthresh = max (FlightSize / 2, 2*SMSS), of the window, as Linux has it.
+        (window.cwnd() / 2).max(2)
     }
 
-    fn on_duplicate(&mut self, mss: u32) {
-        // RFC 5681 3.2 step 4.
-        self.cwnd = self.cwnd.saturating_add(mss).min(MAX_CWND);
-    }
+    fn on_timeout(&mut self) {}
 
-    fn on_partial_ack(&mut self, acked: u32, mss: u32) {
-        // RFC 6582 3.2 step 3: deflate by what was acknowledged, add back one segment.
-        self.cwnd = self.cwnd.saturating_sub(acked);
-        if acked >= mss {
-            self.cwnd = self.cwnd.saturating_add(mss);
-        }
-        self.cwnd = self.cwnd.max(mss);
-    }
-
-    fn on_recovered(&mut self, in_flight: u32, mss: u32) {
-        // RFC 6582 3.2 step 3, full acknowledgment, option (1): no burst after recovery.
-        self.cwnd = self.ssthresh.min(in_flight.max(mss).saturating_add(mss));
-    }
-
-    fn on_timeout(&mut self, in_flight: u32, mss: u32, first: bool) {
-        // RFC 5681 3.1: a segment retransmitted already leaves ssthresh alone.
-        if first {
-            self.halve(in_flight, mss);
-        }
-        self.cwnd = mss;
-        self.acked = 0;
-    }
-
-    fn on_idle(&mut self, mss: u32) {
-        // RFC 5681 4.1: RW = min(IW, cwnd).
-        self.cwnd = self.cwnd.min(initial_window(mss));
-    }
+    fn on_idle(&mut self, _now: Instant) {}
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::tcp::congestion::{Ack, Congestion};
+    use crate::time::Instant;
+    use crate::wire::Seq;
 
-    const MSS: u32 = 1000;
+    const NOW: Instant = Instant::from_micros(1);
+
+    fn ack(acked: u32, limited: bool) -> Ack {
+        Ack {
+            acked,
+            in_flight_before: acked,
+            rtt_us: None,
+            srtt_us: 0,
+            min_rtt_us: 0,
+            now: NOW,
+            snd_una: Seq(0),
+            snd_max: Seq(0),
+            limited,
+        }
+    }
 
     #[test]
     fn slow_start_doubles_then_one_segment_a_window() {
-        let mut c = NewReno::new(MSS);
+        let mut c = Congestion::new();
         for _ in 0..5 {
-            c.on_ack(2 * MSS, MSS, true);
+            c.on_ack(&ack(2, true));
         }
-        assert_eq!(c.cwnd(), 20 * MSS);
-        c.on_loss(20 * MSS, MSS);
-        c.on_recovered(20 * MSS, MSS);
-        assert_eq!((c.cwnd(), c.ssthresh()), (10 * MSS, 10 * MSS));
+        assert_eq!(c.cwnd(), 20);
+        c.reduce(NOW);
+        c.set_cwnd(c.ssthresh());
+        assert_eq!((c.cwnd(), c.ssthresh()), (10, 10));
         for _ in 0..5 {
-            c.on_ack(2 * MSS, MSS, true);
+            c.on_ack(&ack(2, true));
         }
-        assert_eq!(c.cwnd(), 11 * MSS);
+        assert_eq!(c.cwnd(), 11);
     }
 
     #[test]
     fn an_idle_application_does_not_grow_the_window() {
-        let mut c = NewReno::new(MSS);
-        c.on_ack(5 * MSS, MSS, false);
-        assert_eq!(c.cwnd(), 10 * MSS);
+        let mut c = Congestion::new();
+        c.on_ack(&ack(5, false));
+        assert_eq!(c.cwnd(), 10);
     }
 
     #[test]
-    fn fast_recovery_inflates_and_deflates() {
-        let mut c = NewReno::new(MSS);
-        c.on_loss(10 * MSS, MSS);
-        assert_eq!((c.ssthresh(), c.cwnd()), (5 * MSS, 8 * MSS));
-        c.on_duplicate(MSS);
-        c.on_partial_ack(3 * MSS, MSS);
-        assert_eq!(c.cwnd(), 7 * MSS);
-        c.on_recovered(MSS, MSS);
-        assert_eq!(c.cwnd(), 2 * MSS);
-    }
-
-    #[test]
-    fn timeout_starts_from_one_segment_and_halves_once() {
-        let mut c = NewReno::new(MSS);
-        c.on_timeout(10 * MSS, MSS, true);
-        c.on_timeout(MSS, MSS, false);
-        assert_eq!((c.cwnd(), c.ssthresh()), (MSS, 5 * MSS));
+    fn a_timeout_starts_from_one_segment_and_undo_takes_it_back() {
+        let mut c = Congestion::new();
+        c.reduce(NOW);
+        c.on_timeout(0);
+        assert_eq!((c.cwnd(), c.ssthresh()), (1, 5));
+        c.undo();
+        assert_eq!((c.cwnd(), c.prior().0), (10, 10));
+        assert!(c.in_slow_start());
     }
 
     #[test]
     fn nothing_overflows() {
-        let mut c = NewReno::new(u32::MAX);
-        c.on_ack(u32::MAX, u32::MAX, true);
-        c.on_duplicate(u32::MAX);
-        c.on_loss(u32::MAX, u32::MAX);
-        c.on_partial_ack(u32::MAX, u32::MAX);
-        c.on_recovered(u32::MAX, u32::MAX);
+        let mut c = Congestion::new();
+        for _ in 0..3 {
+            c.on_ack(&ack(u32::MAX, true));
+            c.set_cwnd(u32::MAX);
+            c.reduce(NOW);
+            c.on_ack(&ack(u32::MAX, true));
+            c.on_timeout(u32::MAX);
+        }
         assert!(c.cwnd() >= 1);
     }
 }
