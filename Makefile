@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-rust test-python lint sim bench bench-engine build clean
+.PHONY: help demo test test-rust test-python lint sim bench bench-engine grid build clean
 
 PY := .venv/bin/python
 SEED ?= 1
@@ -50,6 +50,11 @@ bench: ## server CPU a request, ours against the kernel's, in interleaved pairs 
 
 bench-engine: ## the engine's own benchmarks: parsing, emitting, the flow table
 	@cargo bench -p mtcp-engine
+
+grid: ## goodput over lossy links, ours and Linux against each other (ARGS= for bench/loss_grid.py)
+	@scripts/setup tools iproute2 ethtool
+	@scripts/setup build
+	@$(PY) bench/loss_grid.py $(ARGS)
 
 clean: ## remove what the verbs made: .venv, target, the built module, caches
 	rm -rf .venv target .pytest_cache .mypy_cache .ruff_cache mtcp_patch/stack/_native*.so

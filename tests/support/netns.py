@@ -160,6 +160,20 @@ def make_veth(server: Netns, client: Netns, *, client_addresses: bool = True, qu
     return pair
 
 
+def join(ns: Netns, middle: Netns, name: str, address4: str, address6: str) -> None:
+    """A veth pair from ``veth`` in one namespace to ``name``, without addresses, in the middle; frames as on a wire."""
+    middle.ip("link", "add", name, "type", "veth", "peer", "name", "veth", "netns", ns.name)
+    for where, interface in ((ns, "veth"), (middle, name)):
+        where.sysctl(f"net.ipv6.conf.{interface}.accept_dad", "0")
+        # frames as on a wire: whole checksums, none larger than the MTU
+        where.run("ethtool", "-K", interface, "tx", "off", "tso", "off", "gso", "off", "gro", "off", check=False)
+    middle.sysctl(f"net.ipv6.conf.{name}.disable_ipv6", "1")
+    ns.ip("addr", "add", f"{address4}/24", "dev", "veth")
+    ns.ip("addr", "add", f"{address6}/64", "dev", "veth", "nodad")
+    ns.ip("link", "set", "veth", "up")
+    middle.ip("link", "set", name, "up")
+
+
 def sweep() -> list[str]:
     """Deletes the namespaces of runs that are dead; returns their names."""
     swept = []

@@ -17,7 +17,7 @@ import threading
 from dataclasses import dataclass
 
 from support import need
-from support.netns import Netns, Veth
+from support.netns import Netns, Veth, join
 
 ETH_P_ALL = 3
 SOL_PACKET, PACKET_IGNORE_OUTGOING, SO_RCVBUFFORCE = 263, 23, 33
@@ -50,26 +50,13 @@ class RoughLink:
         self.faults = faults
         self.lost = self.carried = 0
         self._random = random.Random(faults.seed)
-        self._connect(server, middle, "to_server", self.pair.server4, self.pair.server6)
-        self._connect(client, middle, "to_client", self.pair.client4, self.pair.client6)
+        need.tool("ethtool")
+        join(server, middle, "to_server", self.pair.server4, self.pair.server6)
+        join(client, middle, "to_client", self.pair.client4, self.pair.client6)
         self._ends = [self._raw(middle, "to_server"), self._raw(middle, "to_client")]
         self._wake, self._stop = socket.socketpair()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
-
-    @staticmethod
-    def _connect(ns: Netns, middle: Netns, name: str, address4: str, address6: str) -> None:
-        middle.ip("link", "add", name, "type", "veth", "peer", "name", "veth", "netns", ns.name)
-        need.tool("ethtool")
-        for where, interface in ((ns, "veth"), (middle, name)):
-            where.sysctl(f"net.ipv6.conf.{interface}.accept_dad", "0")
-            # frames as on a wire: whole checksums, none larger than the MTU
-            where.run("ethtool", "-K", interface, "tx", "off", "tso", "off", "gso", "off", "gro", "off", check=False)
-        middle.sysctl(f"net.ipv6.conf.{name}.disable_ipv6", "1")
-        ns.ip("addr", "add", f"{address4}/24", "dev", "veth")
-        ns.ip("addr", "add", f"{address6}/64", "dev", "veth", "nodad")
-        ns.ip("link", "set", "veth", "up")
-        middle.ip("link", "set", name, "up")
 
     @staticmethod
     def _raw(middle: Netns, name: str) -> socket.socket:
