@@ -107,7 +107,9 @@ fn frames() -> Vec<(&'static str, Header, Vec<u8>)> {
         flags,
         wnd: 512,
         options,
+        urgent: 0,
         ecn: 0,
+        dscp: 0,
         hop_limit: 64,
         ip_id: 1,
     };

@@ -16,6 +16,9 @@ pub const MAX_CHALLENGE_ACKS_PER_SECOND: u32 = 1000;
 /// connection, in microseconds: two peers that disagree must not answer each other for ever.
 pub const OUT_OF_WINDOW_ACK_INTERVAL_US: u64 = 500_000;
 
+/// Acknowledgments that leave at once when a connection begins (Linux: `TCP_MAX_QUICKACKS`).
+pub const QUICK_ACKS: u8 = 16;
+
 /// SYNs and SYN-ACKs waiting for one device. While it takes none, connections may come and go.
 pub const MAX_PENDING_CONTROL: usize = 65_536;
 

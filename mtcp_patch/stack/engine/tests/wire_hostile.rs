@@ -56,7 +56,9 @@ fn header(random: &mut Random, v6: bool) -> Header {
         flags,
         wnd: 100,
         options,
+        urgent: 0,
         ecn: 0,
+        dscp: 0,
         hop_limit: 64,
         ip_id: 1,
     }

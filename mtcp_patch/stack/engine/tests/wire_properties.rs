@@ -83,7 +83,9 @@ fn header() -> impl Strategy<Value = Header> {
                 flags: Flags(flags),
                 wnd,
                 options,
+                urgent: ip_id,
                 ecn,
+                dscp: hop_limit & 0xfc,
                 hop_limit,
                 ip_id,
             })
@@ -129,7 +131,7 @@ proptest! {
         prop_assert_eq!((segment.seq, segment.ack), (header.seq, header.ack));
         prop_assert_eq!((segment.flags, segment.wnd), (header.flags, header.wnd));
         prop_assert_eq!(segment.options, header.options);
-        prop_assert_eq!((segment.ecn, segment.urgent), (header.ecn, 0));
+        prop_assert_eq!((segment.ecn, segment.urgent), (header.ecn, header.urgent));
         prop_assert_eq!(segment.payload, payload);
     }
 

@@ -6,12 +6,12 @@ use core::net::SocketAddr;
 use super::{Shard, Slot};
 use crate::device::{Caps, DeviceId};
 use crate::event::{ready, ConnId, Error, ListenerId};
-use crate::limits::MIN_RECV_BUFFER_BYTES;
+use crate::limits::{MIN_RECV_BUFFER_BYTES, QUICK_ACKS};
 use crate::listen::{candidates, ListenOptions, Listener, ListenerInfo};
 use crate::tcp::options::Offer;
 use crate::tcp::state::{Cause, State};
 use crate::tcp::tcb::{list, ConnOptions, Origin, Owner};
-use crate::tcp::{input, timer, window};
+use crate::tcp::{account, input, timer, window};
 use crate::time::Instant;
 use crate::wire::Link;
 
@@ -211,7 +211,7 @@ impl Shard {
     /// # Errors
     /// `WouldBlock` when full or still connecting, the connection's error (once), `BrokenPipe`
     /// after the sending direction has ended, `BadId`.
-    pub fn send(&mut self, _now: Instant, id: ConnId, data: &[u8]) -> Result<usize, Error> {
+    pub fn send(&mut self, now: Instant, id: ConnId, data: &[u8]) -> Result<usize, Error> {
         let (tcb, env) = self.owned_mut(id)?;
         if let Some(error) = tcb.error.take() {
             return Err(error);
@@ -222,7 +222,7 @@ impl Shard {
         if !tcb.state.is_synchronized() {
             return Err(Error::WouldBlock);
         }
-        let room = tcb.send_limit(&env.config).saturating_sub(tcb.tx.len());
+        let room = tcb.send_room(&env.config);
         let part = data.get(..room).unwrap_or(data);
         let taken = tcb.tx.append(&mut env.memory, part);
         if taken < data.len() {
@@ -230,6 +230,9 @@ impl Shard {
             if taken == 0 {
                 return Err(Error::WouldBlock);
             }
+        }
+        if taken > 0 && tcb.tx.len() == taken {
+            account::phase(tcb, now, false);
         }
         env.enqueue(tcb, list::DATA);
         Ok(taken)
@@ -272,6 +275,11 @@ impl Shard {
         match tcb.state {
             State::Closed | State::TimeWait => {}
             State::SynSent => tcb.finish(env),
+            // Linux `__tcp_close`: with a negative TCP_LINGER2 nothing is waited for.
+            State::FinWait2 if tcb.options.fin_wait_2_us == Some(0) => {
+                env.reset(tcb, now);
+                tcb.finish(env);
+            }
             _ if unread => {
                 env.reset(tcb, now);
                 tcb.finish(env);
@@ -329,6 +337,22 @@ impl Shard {
         if released && !tcb.tx.is_empty() {
             tcb.push = !options.cork;
             env.enqueue(tcb, list::DATA);
+        }
+    }
+
+    /// Whether data that arrives is acknowledged at once (`TCP_QUICKACK`; Linux: not in pingpong mode).
+    pub fn is_quickack(&self, id: ConnId) -> bool {
+        self.owned(id).is_ok_and(|tcb| !tcb.answers)
+    }
+
+    /// Acknowledges at once from now on, until data of the application's own leaves; or expects
+    /// that data to carry acknowledgments (`TCP_QUICKACK`).
+    pub fn set_quickack(&mut self, id: ConnId, on: bool) {
+        let Ok((tcb, env)) = self.owned_mut(id) else { return };
+        tcb.answers = !on;
+        tcb.quick_acks = if on { QUICK_ACKS } else { 0 };
+        if on && tcb.timers.is_running(timer::Timer::DelayedAck) {
+            input::ack_now(tcb, env);
         }
     }
 

@@ -204,7 +204,9 @@ impl Env {
             flags,
             wnd: 0,
             options: Options::default(),
+            urgent: 0,
             ecn: 0,
+            dscp: 0,
             hop_limit: HOP_LIMIT,
             ip_id: self.next_ip_id(),
         };
@@ -224,8 +226,10 @@ impl Env {
             wnd: 0,
             // RFC 7323 3.2: a reset SHOULD carry it, too.
             options: Options { timestamps: tcb.timestamps.option(now), ..Options::default() },
+            urgent: 0,
             ecn: 0,
-            hop_limit: HOP_LIMIT,
+            dscp: tcb.options.dscp,
+            hop_limit: tcb.options.hop_limit.unwrap_or(HOP_LIMIT),
             ip_id: self.next_ip_id(),
         };
         self.reply(tcb.device, header);

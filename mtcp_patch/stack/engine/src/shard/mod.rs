@@ -17,6 +17,7 @@ mod check;
 mod env;
 mod frames;
 mod info;
+mod tcp_info;
 #[cfg(test)]
 mod tests;
 mod transmit;
@@ -38,6 +39,7 @@ use crate::time::Instant;
 
 pub use api::{ConnectOptions, Path};
 pub use info::ConnInfo;
+pub use tcp_info::TcpInfo;
 
 pub(crate) use env::{Env, Port, Sink};
 

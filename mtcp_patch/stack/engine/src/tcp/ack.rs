@@ -6,7 +6,7 @@
 use super::state::{Cause, State};
 use super::tcb::{list, Owner, Tcb};
 use super::timer::{self, Timer};
-use super::{recovery, timestamps, window};
+use super::{account, recovery, timestamps, window};
 use crate::shard::Env;
 use crate::stats::Refusal;
 use crate::time::Instant;
@@ -50,9 +50,13 @@ pub(crate) fn process(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<
         // peer that never reads must not hold the memory of a connection that nobody waits for.
         tcb.retries = 0;
     }
+    if tcb.tx.is_empty() {
+        account::phase(tcb, now, false);
+    }
     if tcb.snd_wnd > old_window {
         if tcb.persist && tcb.snd_wnd > 0 {
             tcb.persist = false;
+            tcb.stalled_since = None;
             timer::stop(tcb, Timer::Retransmit);
         }
         env.enqueue(tcb, list::DATA);
@@ -67,6 +71,8 @@ fn new_ack(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>) {
     let fin_acked = acked > data;
     tcb.tx.consume(&mut env.memory, data as usize, false);
     tcb.snd_una = seg.ack;
+    tcb.account.bytes_acked += u64::from(acked);
+    tcb.stalled_since = None;
     tcb.snd_nxt = tcb.snd_nxt.max(seg.ack);
     measure(tcb, env, now, seg, flight);
     tcb.retries = 0;
@@ -119,7 +125,7 @@ fn restart_timer(tcb: &mut Tcb, env: &mut Env, now: Instant) {
 }
 
 /// Tells the writer when a third of the send buffer has become free, or when it was refused before.
-fn wake_writer(tcb: &mut Tcb, env: &mut Env) {
+pub(crate) fn wake_writer(tcb: &mut Tcb, env: &mut Env) {
     if tcb.no_space.get() && tcb.is_writable(&env.config) {
         tcb.no_space.set(false);
         tcb.notify(env);

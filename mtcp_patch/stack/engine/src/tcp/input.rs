@@ -18,6 +18,7 @@ use crate::wire::{Flags, Segment, Seq};
 
 /// Works `seg` into the connection.
 pub(crate) fn segment_arrives(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>) {
+    tcb.account.received(now, seg);
     match tcb.state {
         State::SynSent => in_syn_sent(tcb, env, now, seg),
         State::Closed => env.reply_reset(tcb.device, seg),
@@ -48,6 +49,8 @@ fn in_syn_sent(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>) {
     take_syn(tcb, env, now, seg);
     if acks {
         tcb.snd_una = seg.ack;
+        // Linux counts the SYN of an active open here, and not that of a passive one.
+        tcb.account.bytes_acked = 1;
         established(tcb, env, now, seg);
         ack_now(tcb, env);
     } else {
@@ -95,6 +98,8 @@ fn established(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>) {
         tcb.rtt.sample(sample, env.config.rto_min_us, env.config.rto_max_us);
     }
     tcb.retries = 0;
+    tcb.stalled_since = None;
+    tcb.account.established(now);
     tcb.timed = None;
     tcb.snd_nxt = tcb.snd_una;
     tcb.snd_sml = tcb.snd_una;
@@ -281,6 +286,7 @@ fn store(tcb: &mut Tcb, env: &mut Env, now: Instant, offset: u32, data: &[u8]) -
     if offset > 0 {
         // RFC 5681 4.2: a duplicate acknowledgment at once.
         tcb.ranges.insert(offset, offset + len);
+        tcb.account.rcv_ooopack = tcb.account.rcv_ooopack.wrapping_add(1);
         ack_now(tcb, env);
         return true;
     }

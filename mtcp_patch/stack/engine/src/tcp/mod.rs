@@ -8,8 +8,10 @@
 //! Every function takes the [`tcb::Tcb`] it works on and the [`crate::shard::Env`] of its shard;
 //! none looks at another connection.
 
+pub(crate) mod account;
 pub(crate) mod ack;
 pub(crate) mod congestion;
+pub(crate) mod conn_options;
 pub(crate) mod input;
 pub(crate) mod options;
 pub(crate) mod output;

@@ -13,7 +13,7 @@ use super::options::Offer;
 use super::state::State;
 use super::tcb::Tcb;
 use super::timer::{self, Timer};
-use super::window;
+use super::{account, ack, window};
 use crate::limits::MAX_SEGMENTS_PER_TURN;
 use crate::shard::{Env, Sink};
 use crate::time::Instant;
@@ -53,8 +53,10 @@ fn header(tcb: &mut Tcb, env: &mut Env, now: Instant, seq: Seq, flags: Flags) ->
         flags,
         wnd: window::advertise(tcb),
         options: Options { timestamps: tcb.timestamps.option(now), ..Options::default() },
+        urgent: 0,
         ecn: 0,
-        hop_limit: HOP_LIMIT,
+        dscp: tcb.options.dscp,
+        hop_limit: tcb.options.hop_limit.unwrap_or(HOP_LIMIT),
         ip_id: env.next_ip_id(),
     }
 }
@@ -78,6 +80,7 @@ pub(crate) fn control(tcb: &mut Tcb, env: &mut Env, now: Instant, sink: &mut Sin
     if !sink.put(env, &header, [&[], &[]]) {
         return Turn::Refused;
     }
+    tcb.account.sent(now, 0, tcb.snd_max.gt(tcb.iss));
     if tcb.snd_max.gt(tcb.iss) {
         env.stats.retransmits += 1;
         tcb.retransmits += 1;
@@ -111,6 +114,7 @@ pub(crate) fn acknowledgment(
         if !sink.put(env, &header, [&[], &[]]) {
             return Turn::Refused;
         }
+        tcb.account.sent(now, 0, false);
         tcb.probe_due = false;
         acknowledged(tcb);
     }
@@ -120,6 +124,7 @@ pub(crate) fn acknowledgment(
         if !sink.put(env, &header, [&[], &[]]) {
             return Turn::Refused;
         }
+        tcb.account.sent(now, 0, false);
         tcb.quick_acks = tcb.quick_acks.saturating_sub(1);
         acknowledged(tcb);
         tcb.last_sent = tcb.last_sent.max(now);
@@ -143,6 +148,10 @@ pub(crate) fn data(tcb: &mut Tcb, env: &mut Env, now: Instant, sink: &mut Sink<'
     for _ in 0..MAX_SEGMENTS_PER_TURN {
         let Some(plan) = plan(tcb) else {
             wait_for_room(tcb, env, now);
+            account::phase(tcb, now, is_rwnd_limited(tcb));
+            if tcb.options.notsent_lowat.is_some() {
+                ack::wake_writer(tcb, env);
+            }
             return Turn::Done;
         };
         if !send(tcb, env, now, sink, plan) {
@@ -220,6 +229,7 @@ fn send(tcb: &mut Tcb, env: &mut Env, now: Instant, sink: &mut Sink<'_>, plan: P
         return false;
     }
     let end = plan.seq + plan.len + u32::from(plan.fin);
+    tcb.account.sent(now, plan.len, plan.seq.lt(tcb.snd_max));
     if plan.seq.lt(tcb.snd_max) {
         env.stats.retransmits += 1;
         tcb.retransmits += 1;
@@ -258,6 +268,13 @@ fn send(tcb: &mut Tcb, env: &mut Env, now: Instant, sink: &mut Sink<'_>, plan: P
         timer::start(tcb, env, Timer::Retransmit, now + rto);
     }
     true
+}
+
+/// Whether the peer's window, and nothing else, holds data back.
+fn is_rwnd_limited(tcb: &Tcb) -> bool {
+    let unsent = tcb.data_end().gt(tcb.snd_nxt);
+    let flight = u32::try_from(tcb.snd_nxt - tcb.snd_una).unwrap_or(0);
+    unsent && !tcb.is_cwnd_limited() && tcb.snd_wnd.saturating_sub(flight) < tcb.mss
 }
 
 /// Nothing may leave now, but data waits: sees to it that something happens later.

@@ -78,6 +78,21 @@ impl Rtt {
         self.backoff = 0;
     }
 
+    /// The mean deviation; zero before the first measurement.
+    pub(crate) fn rttvar_us(&self) -> u64 {
+        u64::from(self.rttvar_us)
+    }
+
+    /// The smallest measurement so far; `None` before the first.
+    pub(crate) fn min_us(&self) -> Option<u64> {
+        self.measured.then_some(u64::from(self.min_us))
+    }
+
+    /// Doublings of the timeout since the last measurement.
+    pub(crate) fn backoff(&self) -> u8 {
+        self.backoff
+    }
+
     /// The smoothed round-trip time; zero before the first measurement.
     pub(crate) fn srtt_us(&self) -> u64 {
         u64::from(self.srtt_us)

@@ -9,12 +9,14 @@ use core::net::SocketAddr;
 
 use crate::device::DeviceId;
 use crate::event::{ready, ConnId, Error, Event, ListenerId};
-use crate::limits::{Config, MIN_RECV_BUFFER_BYTES, MIN_SEND_MSS};
+use crate::limits::{Config, MIN_RECV_BUFFER_BYTES, QUICK_ACKS};
 use crate::shard::Env;
 use crate::time::Instant;
 use crate::wire::{Link, Seq};
 
-use super::congestion::Congestion;
+use super::account::Account;
+use super::congestion::{Congestion, Controller};
+pub use super::conn_options::{ConnOptions, Keepalive};
 use super::options::TIMESTAMPS_BYTES;
 use super::reassembly::Ranges;
 use super::recovery::Recovery;
@@ -23,49 +25,6 @@ use super::state::{Cause, State};
 use super::timer::Timers;
 use super::timestamps::Timestamps;
 use crate::buffer::Ring;
-
-/// TCP keepalive (RFC 9293 3.8.4): off unless asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Keepalive {
-    /// Whether idle connections are probed.
-    pub on: bool,
-    /// Silence before the first probe, in microseconds (`TCP_KEEPIDLE`).
-    pub idle_us: u64,
-    /// Time between probes, in microseconds (`TCP_KEEPINTVL`).
-    pub interval_us: u64,
-    /// Unanswered probes after which the connection is given up (`TCP_KEEPCNT`).
-    pub count: u8,
-}
-
-impl Default for Keepalive {
-    fn default() -> Self {
-        Self { on: false, idle_us: 7_200_000_000, interval_us: 75_000_000, count: 9 }
-    }
-}
-
-/// What an application may choose for a connection.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ConnOptions {
-    /// Send small segments at once (`TCP_NODELAY`).
-    pub nodelay: bool,
-    /// Send only full segments until this is taken away (`TCP_CORK`).
-    pub cork: bool,
-    /// Probing of idle connections.
-    pub keepalive: Keepalive,
-    /// Upper limit of the payload of a segment, both ways (`TCP_MAXSEG`); takes effect before connect.
-    pub maxseg: Option<u16>,
-    /// Receive buffer in bytes instead of automatic sizing (`SO_RCVBUF`).
-    pub recv_buffer_bytes: Option<u32>,
-    /// Send buffer in bytes instead of automatic sizing (`SO_SNDBUF`).
-    pub send_buffer_bytes: Option<u32>,
-}
-
-impl ConnOptions {
-    /// The application's limit for the payload of a segment, in bytes.
-    pub(crate) fn max_segment(&self) -> u16 {
-        self.maxseg.unwrap_or(u16::MAX).max(MIN_SEND_MSS as u16)
-    }
-}
 
 /// Who answers for a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,6 +111,8 @@ pub(crate) struct Tcb {
     pub(crate) last_received: Instant,
     /// When an acknowledgment of a segment outside the window was last sent.
     pub(crate) last_stray_ack: Option<Instant>,
+    /// Since when data is sent again, or a closed window probed, in vain (`TCP_USER_TIMEOUT`).
+    pub(crate) stalled_since: Option<Instant>,
     /// Retransmissions or window probes in a row.
     pub(crate) retries: u8,
     /// Keepalive probes in a row.
@@ -188,6 +149,7 @@ pub(crate) struct Tcb {
     /// Out of the flow table: only the application still holds it.
     pub(crate) detached: bool,
 
+    pub(crate) account: Account,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
     pub(crate) retransmits: u64,
@@ -219,9 +181,15 @@ fn first_recv_limit(origin: &Origin, config: &Config) -> u32 {
     u32::try_from(bytes.min(config.recv_buffer_bytes)).unwrap_or(u32::MAX)
 }
 
+/// The largest window that the connection can ever offer, in bytes: what the scale must cover.
+fn most_window(options: &ConnOptions, config: &Config) -> usize {
+    let fixed = options.recv_buffer_bytes.map(|bytes| bytes.max(MIN_RECV_BUFFER_BYTES));
+    let chosen = [fixed, options.window_clamp].into_iter().flatten().min();
+    chosen.map_or(config.recv_buffer_bytes, |bytes| config.recv_buffer_bytes.min(bytes as usize))
+}
+
 impl Tcb {
     pub(crate) fn new(origin: Origin, config: &Config, now: Instant) -> Self {
-        let recv_max = config.recv_buffer_bytes;
         Self {
             id: origin.id,
             state: origin.state,
@@ -252,7 +220,7 @@ impl Tcb {
             rcv_drained: 0,
             rcv_mss: 536,
             adv_mss: origin.adv_mss,
-            rcv_wscale: super::options::Offer::wscale(recv_max),
+            rcv_wscale: super::options::Offer::wscale(most_window(&origin.options, config)),
             tx: Ring::default(),
             rx: Ring::default(),
             ranges: Ranges::default(),
@@ -265,9 +233,10 @@ impl Tcb {
             last_sent: now,
             last_received: now,
             last_stray_ack: None,
+            stalled_since: None,
             retries: 0,
             keepalive_probes: 0,
-            quick_acks: 16,
+            quick_acks: QUICK_ACKS,
             answers: false,
             pushed: false,
             queued: 0,
@@ -282,6 +251,7 @@ impl Tcb {
             event_pending: false,
             known: false,
             detached: false,
+            account: Account::new(now),
             bytes_in: 0,
             bytes_out: 0,
             retransmits: 0,
@@ -374,12 +344,51 @@ impl Tcb {
         wanted.max(config.send_buffer_initial_bytes).min(config.send_buffer_bytes)
     }
 
-    /// Whether a writer would be woken: a third of the send buffer is free (Linux:
-    /// `sk_stream_is_writeable`).
+    /// Whether the congestion window has no room for another segment.
+    pub(crate) fn is_cwnd_limited(&self) -> bool {
+        self.in_flight().saturating_add(self.mss) > self.congestion.get().cwnd()
+    }
+
+    /// Bytes not sent yet, and how many of them both windows let go. The latter leave with the next
+    /// transmission and do not count against `TCP_NOTSENT_LOWAT` (Linux sends within `write`).
+    fn notsent(&self) -> (u32, u32) {
+        let unsent = u32::try_from(self.data_end() - self.snd_nxt).unwrap_or(0);
+        let flight = u32::try_from(self.snd_nxt - self.snd_una).unwrap_or(0);
+        let window = self.congestion.get().cwnd().min(self.snd_wnd);
+        (unsent, window.saturating_sub(flight))
+    }
+
+    /// Room for a write, in bytes.
+    pub(crate) fn send_room(&self, config: &Config) -> usize {
+        let room = self.send_limit(config).saturating_sub(self.tx.len());
+        let Some(lowat) = self.options.notsent_lowat else { return room };
+        let (unsent, usable) = self.notsent();
+        // Linux `__sk_stream_memory_free`: below the mark a write is taken by the segment.
+        match lowat.saturating_add(usable).saturating_sub(unsent) {
+            0 => 0,
+            below => room.min(below.max(self.mss) as usize),
+        }
+    }
+
+    /// Whether a writer would be woken: a third of the send buffer is free, and less than half of
+    /// `TCP_NOTSENT_LOWAT` waits (Linux: `sk_stream_is_writeable`).
     pub(crate) fn is_writable(&self, config: &Config) -> bool {
         let limit = self.send_limit(config);
         let used = self.tx.len();
-        limit.saturating_sub(used) >= used / 2 && used < limit
+        let (unsent, usable) = self.notsent();
+        let below = |lowat: u32| unsent.saturating_sub(usable) < lowat.div_ceil(2);
+        limit.saturating_sub(used) >= used / 2
+            && used < limit
+            && self.options.notsent_lowat.is_none_or(below)
+    }
+
+    /// Whether a reader would be woken by what is there (Linux: `tcp_stream_is_readable`): as much
+    /// as `SO_RCVLOWAT` says, or as much as can be as the window is shut.
+    fn is_readable(&self) -> bool {
+        let unread = self.rx.len();
+        unread > 0
+            && (unread >= self.options.recv_lowat as usize
+                || super::window::receive_window(self) <= self.rcv_mss)
     }
 
     /// The bits of `poll(2)`, as Linux `tcp_poll` computes them.
@@ -393,7 +402,7 @@ impl Tcb {
             bits |= ready::IN | ready::RDHUP;
         }
         if !matches!(self.state, State::SynSent | State::SynReceived) {
-            if !self.rx.is_empty() {
+            if self.is_readable() {
                 bits |= ready::IN;
             }
             if !send_ended && !self.is_writable(config) {
@@ -421,6 +430,6 @@ mod tests {
     /// with losses needs (ranges, blocks) is allocated when there are some.
     #[test]
     fn an_idle_connection_is_below_one_kib() {
-        assert!(core::mem::size_of::<Tcb>() <= 640, "{}", core::mem::size_of::<Tcb>());
+        assert!(core::mem::size_of::<Tcb>() <= 880, "{}", core::mem::size_of::<Tcb>());
     }
 }

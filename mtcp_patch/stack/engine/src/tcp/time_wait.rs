@@ -27,6 +27,8 @@ pub(crate) struct TimeWait {
     rcv_wnd: u16,
     timestamps: Timestamps,
     last_ack: Option<Instant>,
+    dscp: u8,
+    hop_limit: Option<u8>,
 }
 
 /// What a segment means to a connection in TIME-WAIT.
@@ -87,6 +89,8 @@ impl TimeWait {
             rcv_wnd: window.min(65_535) as u16,
             timestamps: tcb.timestamps,
             last_ack: None,
+            dscp: tcb.options.dscp,
+            hop_limit: tcb.options.hop_limit,
         }
     }
 
@@ -126,8 +130,10 @@ impl TimeWait {
             flags: Flags::ACK,
             wnd: self.rcv_wnd,
             options: Options { timestamps: self.timestamps.option(now), ..Options::default() },
+            urgent: 0,
             ecn: 0,
-            hop_limit: super::output::HOP_LIMIT,
+            dscp: self.dscp,
+            hop_limit: self.hop_limit.unwrap_or(super::output::HOP_LIMIT),
             ip_id: env.next_ip_id(),
         };
         env.reply(self.device, header);

@@ -156,12 +156,15 @@ fn fire(tcb: &mut Tcb, env: &mut Env, now: Instant, timer: Timer) {
 fn retransmit(tcb: &mut Tcb, env: &mut Env, now: Instant) {
     let orphan = tcb.owner == Owner::Nobody;
     let limit = match tcb.state {
-        State::SynSent => env.config.syn_retries,
+        State::SynSent => tcb.options.syn_retries.unwrap_or(env.config.syn_retries),
         State::SynReceived => env.config.syn_ack_retries,
         _ if orphan => env.config.orphan_retries,
         _ => env.config.data_retries,
     };
-    if tcb.retries >= limit {
+    // A SYN counts from the first one on, data from its first repetition (Linux: `retrans_stamp`).
+    let since = if tcb.state == State::SynSent { tcb.last_sent } else { now };
+    let patience = patience(tcb, now, since, limit);
+    if patience == Some(0) {
         tcb.fail(env, Error::TimedOut);
         return;
     }
@@ -176,7 +179,20 @@ fn retransmit(tcb: &mut Tcb, env: &mut Env, now: Instant) {
     tcb.retries = tcb.retries.saturating_add(1);
     tcb.rtt.back_off();
     let rto = tcb.rtt.rto_us(env.config.rto_max_us);
-    start(tcb, env, Timer::Retransmit, now + rto);
+    start(tcb, env, Timer::Retransmit, now + rto.min(patience.unwrap_or(u64::MAX)));
+}
+
+/// How much longer the peer may stay silent, in microseconds; `None`: until the next repetitions
+/// have been tried. With `TCP_USER_TIMEOUT` time decides, else the number of repetitions; a SYN
+/// is bound by both (Linux: `tcp_write_timeout`).
+fn patience(tcb: &mut Tcb, now: Instant, since: Instant, retries: u8) -> Option<u64> {
+    let stalled = now.micros_since(*tcb.stalled_since.get_or_insert(since));
+    let user_timeout_us = tcb.options.user_timeout_us;
+    let counts = user_timeout_us == 0 || !tcb.state.is_synchronized();
+    if counts && tcb.retries >= retries {
+        return Some(0);
+    }
+    (user_timeout_us > 0).then(|| user_timeout_us.saturating_sub(stalled))
 }
 
 /// RFC 9293 3.8.6.1: probes of a closed window, at growing intervals, for as long as the peer
@@ -188,7 +204,8 @@ fn persist(tcb: &mut Tcb, env: &mut Env, now: Instant) {
     } else {
         env.config.data_retries
     };
-    if tcb.retries >= limit {
+    let patience = patience(tcb, now, now, limit);
+    if patience == Some(0) {
         tcb.fail(env, Error::TimedOut);
         return;
     }
@@ -202,7 +219,7 @@ fn persist(tcb: &mut Tcb, env: &mut Env, now: Instant) {
     tcb.retries = tcb.retries.saturating_add(1);
     tcb.rtt.back_off();
     let interval = tcb.rtt.rto_us(env.config.rto_max_us);
-    start(tcb, env, Timer::Retransmit, now + interval);
+    start(tcb, env, Timer::Retransmit, now + interval.min(patience.unwrap_or(u64::MAX)));
 }
 
 /// Data waits, nothing is in flight, and the window forbids sending: somebody must ask.
@@ -237,7 +254,7 @@ fn keepalive(tcb: &mut Tcb, env: &mut Env, now: Instant) {
         start(tcb, env, Timer::Keepalive, now + idle_us);
     } else if silent < idle_us {
         start(tcb, env, Timer::Keepalive, tcb.last_received + idle_us);
-    } else if tcb.keepalive_probes >= options.count {
+    } else if gives_up(tcb, silent) {
         env.reset(tcb, now);
         tcb.fail(env, Error::TimedOut);
     } else {
@@ -245,6 +262,15 @@ fn keepalive(tcb: &mut Tcb, env: &mut Env, now: Instant) {
         tcb.probe_due = true;
         env.enqueue(tcb, list::ACK);
         start(tcb, env, Timer::Keepalive, now + interval_us);
+    }
+}
+
+/// Whether the probes have been in vain for long enough. `TCP_USER_TIMEOUT` takes the place of the
+/// number of probes (tcp(7)).
+fn gives_up(tcb: &Tcb, silent_us: u64) -> bool {
+    match tcb.options.user_timeout_us {
+        0 => tcb.keepalive_probes >= tcb.options.keepalive.count,
+        user_timeout_us => tcb.keepalive_probes > 0 && silent_us >= user_timeout_us,
     }
 }
 
@@ -261,7 +287,10 @@ pub(crate) fn enter_time_wait(tcb: &mut Tcb, env: &mut Env, now: Instant) {
 /// An application that is gone does not wait for ever for the peer's FIN.
 pub(crate) fn linger_if_orphaned(tcb: &mut Tcb, env: &mut Env, now: Instant) {
     if tcb.state == State::FinWait2 && tcb.owner == Owner::Nobody {
-        start(tcb, env, Timer::Linger, now + env.config.fin_wait_2_us);
+        match tcb.options.fin_wait_2_us.unwrap_or(env.config.fin_wait_2_us) {
+            0 => tcb.finish(env),
+            us => start(tcb, env, Timer::Linger, now + us),
+        }
     }
 }
 

@@ -30,7 +30,8 @@ pub(crate) fn is_acceptable(tcb: &Tcb, seq: Seq, end: Seq) -> bool {
 
 /// Room in the receive buffer, in bytes.
 fn free(tcb: &Tcb) -> u32 {
-    tcb.rcv_limit.saturating_sub(u32::try_from(tcb.rx.len()).unwrap_or(u32::MAX))
+    let limit = tcb.rcv_limit.min(tcb.options.window_clamp.unwrap_or(u32::MAX));
+    limit.saturating_sub(u32::try_from(tcb.rx.len()).unwrap_or(u32::MAX))
 }
 
 /// The window to offer now. RFC 9293 3.8.6.2.2 (MUST-39): the right edge moves only by a full

@@ -24,8 +24,12 @@ pub struct Header {
     pub wnd: u16,
     /// The options. SACK blocks that do not fit are left out, the last ones first.
     pub options: Options,
+    /// SEG.UP; zero without [`Flags::URG`].
+    pub urgent: u16,
     /// The two ECN bits of the IP header.
     pub ecn: u8,
+    /// The other six bits of TOS or traffic class, in their place.
+    pub dscp: u8,
     /// Time to live, or hop limit.
     pub hop_limit: u8,
     /// The identification field of IPv4.
@@ -86,12 +90,12 @@ impl Header {
         segment_len: usize,
         out: &'a mut [u8],
     ) -> Option<(&'a [u8], &'a mut [u8])> {
-        let (ecn, hop_limit) = (self.ecn, self.hop_limit);
+        let (tos, hop_limit) = (self.dscp & !3 | self.ecn & 3, self.hop_limit);
         match (self.src.ip(), self.dst.ip()) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => {
                 let total_len = u16::try_from(ipv4::HEADER_LEN + segment_len).ok()?;
                 let (id, protocol) = (self.ip_id, protocol::TCP);
-                let repr = ipv4::Repr { src, dst, total_len, id, ecn, hop_limit, protocol };
+                let repr = ipv4::Repr { src, dst, total_len, id, tos, hop_limit, protocol };
                 let (head, rest) = out.split_first_chunk_mut()?;
                 ipv4::emit(&repr, caps.tx_checksum, head);
                 Some((&head[12..20], rest))
@@ -99,7 +103,8 @@ impl Header {
             (IpAddr::V6(src), IpAddr::V6(dst)) => {
                 let payload_len = u16::try_from(segment_len).ok()?;
                 let next_header = protocol::TCP;
-                let repr = ipv6::Repr { src, dst, payload_len, ecn, hop_limit, next_header };
+                let repr =
+                    ipv6::Repr { src, dst, payload_len, tclass: tos, hop_limit, next_header };
                 let (head, rest) = out.split_first_chunk_mut()?;
                 ipv6::emit(&repr, head);
                 Some((&head[8..40], rest))
@@ -118,6 +123,7 @@ impl Header {
             ack: self.ack,
             flags: self.flags,
             wnd: self.wnd,
+            urgent: self.urgent,
             header_len,
         };
         let (fixed, rest) = segment.split_first_chunk_mut()?;
@@ -147,10 +153,12 @@ mod tests {
             dst: dst.parse::<SocketAddr>().unwrap(),
             seq: Seq(0xfedc_ba98),
             ack: Seq(7),
-            flags: Flags::ACK | Flags::PSH,
+            flags: Flags::ACK | Flags::PSH | Flags::URG,
             wnd: 0xabcd,
             options: Options { timestamps: Some((1, 2)), ..Options::default() },
+            urgent: 0x1234,
             ecn: 2,
+            dscp: 0xb8,
             hop_limit: 64,
             ip_id: 99,
         }
@@ -173,6 +181,7 @@ mod tests {
                 assert_eq!((segment.src, segment.dst), (header.src, header.dst));
                 assert_eq!((segment.seq, segment.ack), (header.seq, header.ack));
                 assert_eq!((segment.flags, segment.wnd), (header.flags, header.wnd));
+                assert_eq!(segment.urgent, 0x1234);
                 assert_eq!((segment.options, segment.ecn), (header.options, header.ecn));
                 assert_eq!(segment.payload, b"abcde");
                 *frame.last_mut().unwrap() ^= 1;
@@ -185,16 +194,16 @@ mod tests {
     fn the_bytes_are_those_of_the_rfcs() {
         let mut frame = vec![0; 53];
         header("10.0.0.1:80", "10.0.0.2:4321").emit(&caps(Medium::Ip), [b"", b"x"], &mut frame);
-        // Version 4, ECT(0), length 53, id 99, don't fragment, 64 hops, TCP.
-        let ip = b"\x45\x02\0\x35\0\x63\x40\0\x40\x06\x26\x5c\x0a\0\0\x01\x0a\0\0\x02";
-        let tcp = b"\0\x50\x10\xe1\xfe\xdc\xba\x98\0\0\0\x07\x80\x18\xab\xcd";
-        let rest = b"\0\0\x01\x01\x08\x0a\0\0\0\x01\0\0\0\x02x";
+        // Version 4, DSCP 46, ECT(0), length 53, id 99, don't fragment, 64 hops, TCP.
+        let ip = b"\x45\xba\0\x35\0\x63\x40\0\x40\x06\x25\xa4\x0a\0\0\x01\x0a\0\0\x02";
+        let tcp = b"\0\x50\x10\xe1\xfe\xdc\xba\x98\0\0\0\x07\x80\x38\xab\xcd";
+        let rest = b"\x12\x34\x01\x01\x08\x0a\0\0\0\x01\0\0\0\x02x";
         assert_eq!(frame[..20], ip[..]);
         assert_eq!(naive_checksum(&frame[..20]), 0);
         assert_eq!((&frame[20..36], &frame[38..]), (&tcp[..], &rest[..]));
         let mut frame = vec![0; 73];
         header("[fd00::1]:80", "[fd00::2]:4321").emit(&caps(Medium::Ip), [b"x", b""], &mut frame);
-        assert_eq!(frame[..8], *b"\x60\x20\0\0\0\x21\x06\x40");
+        assert_eq!(frame[..8], *b"\x6b\xa0\0\0\0\x21\x06\x40");
         assert_eq!((&frame[40..56], &frame[58..]), (&tcp[..], &rest[..]));
     }
 

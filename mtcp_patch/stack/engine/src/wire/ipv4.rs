@@ -99,7 +99,8 @@ pub(crate) struct Repr {
     pub(crate) dst: Ipv4Addr,
     pub(crate) total_len: u16,
     pub(crate) id: u16,
-    pub(crate) ecn: u8,
+    /// The TOS byte: DSCP and ECN (RFC 2474, RFC 3168).
+    pub(crate) tos: u8,
     pub(crate) hop_limit: u8,
     pub(crate) protocol: u8,
 }
@@ -107,7 +108,7 @@ pub(crate) struct Repr {
 /// Writes the header; its checksum too when `checksum`.
 pub(crate) fn emit(repr: &Repr, checksum: bool, out: &mut [u8; HEADER_LEN]) {
     let (src, dst) = (repr.src.octets(), repr.dst.octets());
-    let version_and_class = u16::from_be_bytes([0x45, repr.ecn & 3]);
+    let version_and_class = u16::from_be_bytes([0x45, repr.tos]);
     let hops_and_protocol = u16::from_be_bytes([repr.hop_limit, repr.protocol]);
     let check = if checksum {
         // Summed here and not over what has been written: to read that back would stall.
@@ -124,7 +125,7 @@ pub(crate) fn emit(repr: &Repr, checksum: bool, out: &mut [u8; HEADER_LEN]) {
     let ([s0, s1, s2, s3], [d0, d1, d2, d3]) = (src, dst);
     *out = [
         0x45,
-        repr.ecn & 3,
+        repr.tos,
         len_hi,
         len_lo, //
         id_hi,

@@ -109,7 +109,8 @@ pub(crate) struct Repr {
     pub(crate) src: Ipv6Addr,
     pub(crate) dst: Ipv6Addr,
     pub(crate) payload_len: u16,
-    pub(crate) ecn: u8,
+    /// The traffic class: DSCP and ECN (RFC 8200 7).
+    pub(crate) tclass: u8,
     pub(crate) hop_limit: u8,
     pub(crate) next_header: u8,
 }
@@ -120,8 +121,8 @@ pub(crate) fn emit(repr: &Repr, out: &mut [u8; HEADER_LEN]) {
     let (head, addresses) = out.split_at_mut(8);
     let (src, dst) = addresses.split_at_mut(16);
     head.copy_from_slice(&[
-        0x60,
-        (repr.ecn & 3) << 4,
+        0x60 | repr.tclass >> 4,
+        repr.tclass << 4,
         0,
         0,
         len_hi,

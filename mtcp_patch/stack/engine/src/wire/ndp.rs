@@ -106,7 +106,7 @@ impl Message {
             src: self.src,
             dst: self.dst,
             payload_len: MESSAGE_LEN as u16,
-            ecn: 0,
+            tclass: 0,
             hop_limit: HOP_LIMIT,
             next_header: protocol::ICMPV6,
         };

@@ -59,17 +59,19 @@ pub(crate) struct Repr {
     pub(crate) ack: Seq,
     pub(crate) flags: Flags,
     pub(crate) wnd: u16,
+    pub(crate) urgent: u16,
     /// Fixed header and options, in bytes: a multiple of four, at most 60.
     pub(crate) header_len: usize,
 }
 
-/// Writes the fixed header, with a zero checksum and a zero urgent pointer.
+/// Writes the fixed header, with a zero checksum.
 pub(crate) fn emit(repr: &Repr, out: &mut [u8; HEADER_LEN]) {
     let [s0, s1] = repr.src_port.to_be_bytes();
     let [d0, d1] = repr.dst_port.to_be_bytes();
     let [q0, q1, q2, q3] = repr.seq.0.to_be_bytes();
     let [a0, a1, a2, a3] = repr.ack.0.to_be_bytes();
     let [w0, w1] = repr.wnd.to_be_bytes();
+    let [u0, u1] = repr.urgent.to_be_bytes();
     #[allow(clippy::cast_possible_truncation)] // at most fifteen words
     let offset = ((repr.header_len / 4) as u8) << 4;
     *out = [
@@ -91,8 +93,8 @@ pub(crate) fn emit(repr: &Repr, out: &mut [u8; HEADER_LEN]) {
         w1, //
         0,
         0,
-        0,
-        0,
+        u0,
+        u1,
     ];
 }
 

@@ -5,7 +5,9 @@ mod close;
 mod data;
 mod hostile;
 mod open;
+mod options;
 mod queues;
+mod tcp_info;
 mod timers;
 mod timestamps;
 
@@ -195,7 +197,9 @@ impl Bench {
             flags,
             wnd: self.peer_wnd,
             options,
+            urgent: 0,
             ecn: 0,
+            dscp: 0,
             hop_limit: 64,
             ip_id: 0,
         };
