@@ -5,7 +5,6 @@
 
 use super::Shard;
 use crate::event::{ConnId, Error};
-use crate::tcp::congestion::Controller;
 use crate::tcp::options::header_bytes;
 use crate::tcp::state::State;
 use crate::tcp::tcb::Tcb;
@@ -51,9 +50,9 @@ pub struct TcpInfo {
     pub rtt_us: u64,
     /// Its mean deviation.
     pub rttvar_us: u64,
-    /// Slow start threshold; `None` before the first loss.
-    pub snd_ssthresh: Option<u32>,
-    /// Congestion window.
+    /// Slow start threshold, in segments; 2^31 - 1 before the first loss.
+    pub snd_ssthresh: u32,
+    /// Congestion window, in segments.
     pub snd_cwnd: u32,
     /// The MSS of our SYN.
     pub advmss: u32,
@@ -112,7 +111,6 @@ impl Shard {
 fn describe(tcb: &Tcb, now: Instant) -> TcpInfo {
     let account = &tcb.account;
     let (busy_us, rwnd_limited_us, sndbuf_limited_us) = account.chronograph.read(now);
-    let ssthresh = tcb.congestion.get().ssthresh();
     let unsent = u32::try_from(tcb.data_end() - tcb.snd_max).unwrap_or(0);
     let fin = tcb.rcv_fin.is_some_and(|fin| tcb.rcv_nxt.gt(fin));
     let overhead = header_bytes(&tcb.local) + tcb.less_options(u32::MAX).abs_diff(u32::MAX);
@@ -135,8 +133,8 @@ fn describe(tcb: &Tcb, now: Instant) -> TcpInfo {
         rcv_ssthresh: tcb.rcv_limit.min(tcb.options.window_clamp.unwrap_or(u32::MAX)),
         rtt_us: tcb.rtt.srtt_us(),
         rttvar_us: tcb.rtt.rttvar_us(),
-        snd_ssthresh: (ssthresh != u32::MAX).then_some(ssthresh),
-        snd_cwnd: tcb.congestion.get().cwnd(),
+        snd_ssthresh: tcb.congestion.ssthresh(),
+        snd_cwnd: tcb.congestion.cwnd(),
         advmss: tcb.less_options(u32::from(tcb.adv_mss)),
         total_retrans: tcb.retransmits,
         bytes_acked: account.bytes_acked,

@@ -15,7 +15,7 @@ use crate::time::Instant;
 use crate::wire::{Link, Seq};
 
 use super::account::Account;
-use super::congestion::{Congestion, Controller};
+use super::congestion::Congestion;
 pub use super::conn_options::{ConnOptions, Keepalive};
 use super::options::TIMESTAMPS_BYTES;
 use super::reassembly::Ranges;
@@ -346,7 +346,7 @@ impl Tcb {
 
     /// Whether the congestion window has no room for another segment.
     pub(crate) fn is_cwnd_limited(&self) -> bool {
-        self.in_flight().saturating_add(self.mss) > self.congestion.get().cwnd()
+        self.in_flight().saturating_add(self.mss) > self.cwnd_bytes()
     }
 
     /// Bytes not sent yet, and how many of them both windows let go. The latter leave with the next
@@ -354,7 +354,7 @@ impl Tcb {
     fn notsent(&self) -> (u32, u32) {
         let unsent = u32::try_from(self.data_end() - self.snd_nxt).unwrap_or(0);
         let flight = u32::try_from(self.snd_nxt - self.snd_una).unwrap_or(0);
-        let window = self.congestion.get().cwnd().min(self.snd_wnd);
+        let window = self.cwnd_bytes().min(self.snd_wnd);
         (unsent, window.saturating_sub(flight))
     }
 
