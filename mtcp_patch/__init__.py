@@ -35,6 +35,7 @@ _SHIMS = {
     "socket_shim": ("socket",),
     "selectors_shim": ("select", "selectors", "eventlet.patcher"),  # eventlet imports a select of its own
     "os_shim": ("os",),
+    "signals_shim": ("_signal",),
     "ssl_shim": ("ssl",),
     "gevent_shim": ("gevent._config",),
 }

@@ -21,6 +21,7 @@ other functions. What never happens here: no socket is patched, no setting is re
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # typeshed knows only signal
 import atexit
 import os
 
@@ -52,6 +53,8 @@ def start(settings: Settings, patcher: Patcher) -> None:
             after_in_parent=_native.after_fork_parent,
             after_in_child=_native.after_fork_child,
         )
+    _native.wakeup_begin(_signal.set_wakeup_fd)
+    patcher.on_restore(_native.wakeup_end)
     _patch_exits(patcher, _native.shutdown_process)
 
 

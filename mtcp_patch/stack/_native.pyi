@@ -128,3 +128,12 @@ def after_fork_child() -> None:
 
 def restore_sysctls() -> list[str]:
     """Restore the sysctls that killed processes left changed; one text for each."""
+
+def wakeup_begin(set_wakeup_fd: Callable[..., int], /) -> None:
+    """From now on the stack's sleeps end by signals that came before them. The argument is CPython's own function."""
+
+def wakeup_replaced(fd: int, before: int, /) -> int:
+    """The program has put `fd` where `before` was: what to tell it was there."""
+
+def wakeup_end() -> None:
+    """Undo `wakeup_begin`."""

@@ -100,14 +100,6 @@ pub fn without_gil<T: Send>(_py: Python<'_>, f: impl FnOnce() -> T + Send) -> T 
     unsafe { gil::released(f) }
 }
 
-/// Runs `f`, which sleeps in the runtime, without the GIL, after a last look for signals; one that
-/// comes later ends the sleep with `EINTR`.
-pub fn asleep<T: Send>(py: Python<'_>, f: impl FnOnce() -> T + Send) -> PyResult<T> {
-    py.check_signals()?;
-    // SAFETY: as for `without_gil`.
-    Ok(unsafe { gil::asleep(f) })
-}
-
 /// The `OSError` (of the right subclass) that CPython raises for a failed system call.
 #[cold]
 pub fn os_error(py: Python<'_>, errno: Errno) -> PyErr {

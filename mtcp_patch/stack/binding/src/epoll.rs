@@ -14,6 +14,7 @@ use crate::args::{self, Given, Timeout};
 use crate::events::pair_list;
 use crate::pace::Pace;
 use crate::shared::Shared;
+use crate::signals;
 use mtcp_host::errno::Errno;
 use mtcp_host::runtime::{is_virtual, Runtime, Vfd, WatcherId, WATCHER_TOKEN};
 use mtcp_host::sys::epoll_ctl;
@@ -268,7 +269,7 @@ impl Epoll {
         let deadline = timeout.deadline();
         loop {
             let outcome =
-                args::asleep(py, || runtime.watcher_wait(watcher, max, watched, deadline))?;
+                signals::asleep(py, || runtime.watcher_wait(watcher, max, watched, deadline))?;
             let outcome = match outcome {
                 Ok(outcome) => outcome,
                 Err(Errno(libc::EINTR)) => {

@@ -55,14 +55,3 @@ pub unsafe fn released<T>(f: impl FnOnce() -> T) -> T {
     let _back = Released(unsafe { ffi::PyEval_SaveThread() });
     f()
 }
-
-/// As [`released`], for an `f` that sleeps in the runtime: a signal that comes before it sleeps ends
-/// the sleep too. The caller has just looked for signals, and does so again after `EINTR`.
-///
-/// # Safety
-/// As for [`released`].
-pub unsafe fn asleep<T>(f: impl FnOnce() -> T) -> T {
-    let _held = mtcp_host::sys::hold_signals();
-    // SAFETY: the caller's promise.
-    unsafe { released(f) }
-}

@@ -16,6 +16,7 @@ mod process;
 mod select;
 mod selector;
 mod shared;
+mod signals;
 mod socket;
 mod watcher;
 
@@ -42,6 +43,9 @@ fn add_process(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(process::after_fork_parent, m)?)?;
     m.add_function(wrap_pyfunction!(process::after_fork_child, m)?)?;
     m.add_function(wrap_pyfunction!(process::restore_sysctls, m)?)?;
+    m.add_function(wrap_pyfunction!(signals::wakeup_begin, m)?)?;
+    m.add_function(wrap_pyfunction!(signals::wakeup_replaced, m)?)?;
+    m.add_function(wrap_pyfunction!(signals::wakeup_end, m)?)?;
     Ok(())
 }
 

@@ -8,6 +8,7 @@
 
 use crate::args::{self, Given, Timeout};
 use crate::events::pair_list;
+use crate::signals;
 use mtcp_host::errno::Errno;
 use mtcp_host::runtime::{is_virtual, PollFd, Runtime};
 use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyTypeError};
@@ -116,7 +117,7 @@ pub fn wait_for(py: Python<'_>, fds: &mut [PollFd], timeout: Timeout) -> PyResul
     }
     let deadline = timeout.deadline();
     loop {
-        match args::asleep(py, || runtime.poll_wait(fds, deadline))? {
+        match signals::asleep(py, || runtime.poll_wait(fds, deadline))? {
             Err(Errno(libc::EINTR)) => py.check_signals()?,
             Err(e) => return Err(args::os_error(py, e)),
             Ok(0) if deadline.is_none_or(|end| Instant::now() < end) => {}

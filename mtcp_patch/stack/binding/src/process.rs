@@ -6,7 +6,7 @@ use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::args;
+use crate::{args, signals};
 
 /// configure(settings)
 /// --
@@ -115,6 +115,7 @@ pub fn after_fork_parent() {
 /// inherited listeners go on as the kernel's under their old numbers.
 #[pyfunction]
 pub fn after_fork_child(py: Python<'_>) -> PyResult<()> {
+    signals::after_fork_child(py);
     if Runtime::is_started() {
         Runtime::global().after_fork_child().map_err(|e| args::os_error(py, e))?;
     }

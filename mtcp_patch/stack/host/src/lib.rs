@@ -2,6 +2,7 @@
 
 pub mod addrs;
 pub mod errno;
+pub mod interrupt;
 mod netlink;
 pub mod route;
 pub mod runtime;

@@ -2,8 +2,6 @@
 //! function. All other `unsafe` of this crate lives in the device files.
 
 use crate::errno::Errno;
-use std::cell::Cell;
-use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
@@ -24,58 +22,7 @@ pub const fn readable(fd: RawFd) -> pollfd {
     pollfd { fd, events: libc::POLLIN, revents: 0 }
 }
 
-/// Signals that are never held back: the kernel raises them for what the thread itself just did.
-const FAULTS: [libc::c_int; 6] =
-    [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGABRT, libc::SIGTRAP];
-
-thread_local! {
-    /// The mask that [`ppoll`] sleeps with, while a [`SignalsHeld`] exists on the thread.
-    static SLEEP_MASK: Cell<Option<libc::sigset_t>> = const { Cell::new(None) };
-}
-
-/// See [`hold_signals`]. Belongs to the thread that made it.
-#[must_use]
-pub struct SignalsHeld {
-    before: Option<libc::sigset_t>,
-    _of_this_thread: PhantomData<*mut ()>,
-}
-
-/// Holds signals back until [`ppoll`] sleeps, so that one which comes between the last look at
-/// Python's flags and the sleep ends the sleep, instead of coming too early to be seen. Only the
-/// main thread runs Python's handlers; the others leave the signals to it, even asleep.
-pub fn hold_signals() -> SignalsHeld {
-    // SAFETY: all of it works on the live sets given; the signal numbers are valid.
-    let before = unsafe {
-        let mut all = std::mem::zeroed::<libc::sigset_t>();
-        libc::sigfillset(&mut all);
-        for signal in FAULTS {
-            libc::sigdelset(&mut all, signal);
-        }
-        if libc::gettid() == libc::getpid() {
-            let mut before = std::mem::zeroed::<libc::sigset_t>();
-            libc::pthread_sigmask(libc::SIG_BLOCK, &all, &mut before);
-            SLEEP_MASK.set(Some(before));
-            Some(before)
-        } else {
-            SLEEP_MASK.set(Some(all));
-            None
-        }
-    };
-    SignalsHeld { before, _of_this_thread: PhantomData }
-}
-
-impl Drop for SignalsHeld {
-    fn drop(&mut self) {
-        SLEEP_MASK.set(None);
-        if let Some(before) = self.before {
-            // SAFETY: the mask is the one that this thread had.
-            unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut()) };
-        }
-    }
-}
-
-/// `ppoll(2)`; `None` waits without end. A negative `fd` is skipped. Signals that this thread holds
-/// back ([`hold_signals`]) are let in for the time of the call.
+/// `ppoll(2)`; `None` waits without end. A negative `fd` is skipped.
 ///
 /// # Errors
 /// `EINTR` when a signal handler ran, and the others of ppoll(2).
@@ -85,11 +32,10 @@ pub fn ppoll(fds: &mut [pollfd], timeout: Option<Duration>) -> Result<usize, Err
         tv_nsec: libc::c_long::from(t.subsec_nanos() as i32),
     });
     let ts_ptr = ts.as_ref().map_or(std::ptr::null(), |t| t as *const libc::timespec);
-    let mask = SLEEP_MASK.get();
-    let mask_ptr = mask.as_ref().map_or(std::ptr::null(), |m| m as *const libc::sigset_t);
-    // SAFETY: `fds` is a valid exclusive slice of its stated length; `ts_ptr` and `mask_ptr` are
-    // null or point to live values.
-    let rc = unsafe { libc::ppoll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, ts_ptr, mask_ptr) };
+    let mask = std::ptr::null();
+    // SAFETY: `fds` is a valid exclusive slice of its stated length; `ts_ptr` is null or points to
+    // a live value; a null mask leaves the thread's own.
+    let rc = unsafe { libc::ppoll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, ts_ptr, mask) };
     check(rc).map(|n| n as usize)
 }
 
@@ -116,6 +62,43 @@ pub fn eventfd_drain(fd: &OwnedFd) {
     let mut counter = [0u8; 8];
     // SAFETY: `counter` is 8 writable bytes.
     let _ = unsafe { libc::read(fd.as_raw_fd(), counter.as_mut_ptr().cast(), counter.len()) };
+}
+
+/// A non-blocking close-on-exec pipe: the end to read, the end to write.
+///
+/// # Errors
+/// Those of pipe(2).
+pub fn pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
+    let mut ends = [-1; 2];
+    // SAFETY: `ends` has room for the two numbers.
+    check(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_NONBLOCK | libc::O_CLOEXEC) })?;
+    // SAFETY: both were just returned by the kernel and nobody else owns them.
+    Ok(unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) })
+}
+
+/// Reads a non-blocking descriptor until it has nothing more.
+pub fn drain(fd: RawFd) {
+    let mut buf = [0u8; 512];
+    // SAFETY: `buf` is that many writable bytes. A short read was the last one.
+    while unsafe { libc::read(fd, buf.as_mut_ptr().cast(), buf.len()) } == buf.len() as isize {}
+}
+
+/// `write(2)`.
+///
+/// # Errors
+/// Those of write(2).
+pub fn write(fd: RawFd, data: &[u8]) -> Result<usize, Errno> {
+    // SAFETY: pointer and length describe `data`.
+    let n = unsafe { libc::write(fd, data.as_ptr().cast(), data.len()) };
+    usize::try_from(n).map_err(|_| Errno::last())
+}
+
+/// Closes a number that its only owner keeps outside of Rust's types; -1 is none.
+pub fn close_raw(fd: RawFd) {
+    if fd >= 0 {
+        // SAFETY: by the name of the function. An error would be EBADF: then it is closed.
+        unsafe { libc::close(fd) };
+    }
 }
 
 /// A new close-on-exec epoll.

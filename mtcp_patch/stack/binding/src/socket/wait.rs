@@ -6,12 +6,14 @@
 
 use mtcp_host::errno::Errno;
 use mtcp_host::runtime::PollFd;
+use pyo3::Python;
 use std::time::{Duration, Instant};
 
 use super::call::Call;
 use super::head;
 use crate::errors::Fail;
 use crate::gil;
+use crate::signals;
 
 pub(super) const POLLIN: u32 = libc::POLLIN as u32;
 pub(super) const POLLOUT: u32 = libc::POLLOUT as u32;
@@ -90,10 +92,12 @@ impl<'a> Wait<'a> {
             if self.is_over() {
                 return Ok(Woken::TimedOut);
             }
+            // SAFETY: as for every call of a method, the GIL is held.
+            signals::before_last_look(unsafe { Python::assume_attached() });
             // A signal that came while we polled; a later one ends the sleep.
             self.call.run_handlers()?;
             // SAFETY: the GIL is held, and the closure touches no Python object.
-            let woken = unsafe { gil::asleep(|| runtime.poll_wait(&mut fds, deadline)) };
+            let woken = unsafe { gil::released(|| runtime.poll_wait(&mut fds, deadline)) };
             self.call.check_open()?;
             match woken {
                 Ok(0) => {}

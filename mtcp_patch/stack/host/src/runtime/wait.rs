@@ -12,6 +12,7 @@ use super::vfd::{is_virtual, Vfd};
 use super::watcher::{Watcher, ALWAYS, NVAL};
 use super::{Runtime, WaitOutcome, WatcherId};
 use crate::errno::Errno;
+use crate::interrupt;
 use crate::runtime::desc::Watch;
 use crate::sys::{self, pollfd};
 
@@ -314,7 +315,7 @@ impl Runtime {
             };
             let own = sleep_fds.len();
             sleep_fds.extend(kernel.iter().map(|(_, p)| *p));
-            let slept = sys::ppoll(&mut sleep_fds, sleep.timeout);
+            let slept = interrupt::ppoll(&mut sleep_fds, sleep.timeout);
             for ((_, k), s) in kernel.iter_mut().zip(sleep_fds.iter().skip(own)) {
                 k.revents = s.revents;
             }
@@ -384,7 +385,7 @@ impl Runtime {
             };
             // Last, so that its answer is found without counting the devices.
             sleep_fds.push(sys::readable(epfd.unwrap_or(-1)));
-            let slept = sys::ppoll(&mut sleep_fds, sleep.timeout);
+            let slept = interrupt::ppoll(&mut sleep_fds, sleep.timeout);
             self.lock_detached().leave_sleep(w.index, &sleep);
             slept?;
             let kernel = sleep_fds.last().is_some_and(|p| p.revents != 0);
@@ -407,7 +408,11 @@ fn poll_kernel(
 ) -> Result<usize, Errno> {
     if !kernel.is_empty() || timeout != Some(Duration::ZERO) {
         let mut raw: Vec<pollfd> = kernel.iter().map(|(_, p)| *p).collect();
-        sys::ppoll(&mut raw, timeout)?;
+        if timeout == Some(Duration::ZERO) {
+            sys::ppoll(&mut raw, timeout)?;
+        } else {
+            interrupt::ppoll(&mut raw, timeout)?;
+        }
         for ((_, k), r) in kernel.iter_mut().zip(&raw) {
             k.revents = r.revents;
         }
