@@ -93,6 +93,8 @@ pub struct Config {
     pub rto_max_us: u64,
     /// Whether timestamps are offered and taken (RFC 7323; Linux: `tcp_timestamps`).
     pub timestamps: bool,
+    /// Whether selective acknowledgment is offered and taken (RFC 2018; Linux: `tcp_sack`).
+    pub sack: bool,
     /// Longest delay of an acknowledgment (RFC 9293 3.8.6.3: below 500 ms).
     pub delayed_ack_us: u64,
     /// Longest time that a corked partial segment waits (Linux: 200 ms).
@@ -126,6 +128,7 @@ impl Default for Config {
             rto_min_us: 200_000,
             rto_max_us: 120_000_000,
             timestamps: true,
+            sack: true,
             delayed_ack_us: 40_000,
             cork_us: 200_000,
             fin_wait_2_us: 60_000_000,

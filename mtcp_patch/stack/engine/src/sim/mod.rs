@@ -97,6 +97,8 @@ pub struct Scenario {
     pub v6: bool,
     /// Both stacks' limits.
     pub config: Config,
+    /// Whether each of them knows selective acknowledgment.
+    pub sack: [bool; 2],
     /// Whether each of them knows timestamps.
     pub timestamps: [bool; 2],
 }
@@ -141,6 +143,7 @@ impl Scenario {
             v6: mtu >= 1280 && random.one_in(2),
             config,
             timestamps: [(); 2].map(|()| !random.one_in(5)),
+            sack: [(); 2].map(|()| !random.one_in(5)),
         }
     }
 }
@@ -207,9 +210,9 @@ impl<'a> Sim<'a> {
         let plan = app::Plan::new(scenario, &mut random);
         let [line_a, line_b] = lines;
         let host = |name, line, salt: u8, client: bool| {
-            let [timestamps, other] = scenario.timestamps;
-            let timestamps = if client { timestamps } else { other };
-            let config = Config { timestamps, ..scenario.config.clone() };
+            let of = |[a, b]: [bool; 2]| if client { a } else { b };
+            let (timestamps, sack) = (of(scenario.timestamps), of(scenario.sack));
+            let config = Config { timestamps, sack, ..scenario.config.clone() };
             let mut shard = Shard::new(config, [salt; 32]);
             shard.add_device(DEVICE, caps);
             let app = Application::new(&plan, client, Random::new(scenario.seed + u64::from(salt)));

@@ -71,6 +71,8 @@ pub(crate) fn take_syn(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment
     let mtu = env.mtu(tcb.device);
     let agreed = Agreed::from_syn(&seg.options, mtu, &tcb.local);
     tcb.timestamps.on_syn(now, &seg.options);
+    // RFC 2018 2: blocks go only to who said that they may.
+    tcb.sack_ok &= seg.options.sack_permitted;
     tcb.mss = tcb.less_options(agreed.mss.min(u32::from(tcb.options.max_segment())));
     tcb.wscale_ok = agreed.wscale.is_some();
     tcb.snd_wscale = agreed.wscale.unwrap_or(0);
@@ -217,7 +219,15 @@ fn answer_stray(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>) {
     if seg.payload.is_empty() || seg.flags.contains(Flags::SYN) {
         env.challenge(tcb, now);
     } else {
+        note_duplicate(tcb, seg.seq, (seg.seq + seg.len()).min(tcb.rcv_nxt));
         ack_now(tcb, env);
+    }
+}
+
+/// RFC 2883 4: `from`..`to` has arrived before, which the next acknowledgment reports.
+fn note_duplicate(tcb: &mut Tcb, from: Seq, to: Seq) {
+    if tcb.sack_ok {
+        tcb.sack_receiver.on_duplicate(from, to);
     }
 }
 
@@ -235,8 +245,13 @@ fn text_arrives(tcb: &mut Tcb, env: &mut Env, now: Instant, seq: Seq, payload: &
         if tcb.state == State::TimeWait && fin {
             timer::enter_time_wait(tcb, env, now);
         }
+        note_duplicate(tcb, seq, end.min(tcb.rcv_nxt));
         ack_now(tcb, env);
         return;
+    }
+    if seq.lt(tcb.rcv_nxt) {
+        note_duplicate(tcb, seq, tcb.rcv_nxt);
+        ack_now(tcb, env);
     }
     // Trim to the window.
     let old = u32::try_from(tcb.rcv_nxt - seq).unwrap_or(0);
@@ -282,11 +297,16 @@ fn store(tcb: &mut Tcb, env: &mut Env, now: Instant, offset: u32, data: &[u8]) -
         ack_now(tcb, env);
     }
     let len = data.len() as u32;
+    if let Some((from, to)) = tcb.ranges.overlap(offset, offset + len) {
+        note_duplicate(tcb, tcb.rcv_nxt + from, tcb.rcv_nxt + to);
+    }
     tcb.rcv_mss = tcb.rcv_mss.max(len.min(u32::from(tcb.adv_mss)));
     if offset > 0 {
         // RFC 5681 4.2: a duplicate acknowledgment at once.
         tcb.ranges.insert(offset, offset + len);
         tcb.account.rcv_ooopack = tcb.account.rcv_ooopack.wrapping_add(1);
+        let (rcv_nxt, ranges) = (tcb.rcv_nxt, &tcb.ranges);
+        tcb.sack_receiver.on_out_of_order(ranges, rcv_nxt, rcv_nxt + offset);
         ack_now(tcb, env);
         return true;
     }

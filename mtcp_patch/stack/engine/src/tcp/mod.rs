@@ -18,6 +18,7 @@ pub(crate) mod output;
 pub(crate) mod reassembly;
 pub(crate) mod recovery;
 pub(crate) mod rtt;
+pub(crate) mod sack_receiver;
 pub(crate) mod state;
 pub(crate) mod tcb;
 pub(crate) mod time_wait;

@@ -1,6 +1,6 @@
 //! What the two SYNs agree on.
 //!
-//! Only what the engine does is offered: MSS, window scale and timestamps. A further option adds its field to
+//! Only what the engine does is offered: MSS, window scale, selective acknowledgment and timestamps. A further option adds its field to
 //! [`Offer`], its line to [`Offer::syn_options`] and its rule to [`Agreed::from_syn`].
 
 use core::net::SocketAddr;
@@ -26,6 +26,8 @@ pub(crate) struct Offer {
     pub(crate) mss: u16,
     /// Shift of the windows that we will advertise; `None`: the peer's SYN had no such option.
     pub(crate) wscale: Option<u8>,
+    /// Whether the peer may send SACK blocks.
+    pub(crate) sack: bool,
     /// TSval and TSecr.
     pub(crate) timestamps: Option<(u32, u32)>,
 }
@@ -46,8 +48,8 @@ impl Offer {
 
     /// The options of our SYN or SYN-ACK.
     pub(crate) fn syn_options(&self) -> Options {
-        let Self { mss, wscale, timestamps } = *self;
-        Options { mss: Some(mss), wscale, timestamps, ..Options::default() }
+        let Self { mss, wscale, sack, timestamps } = *self;
+        Options { mss: Some(mss), wscale, sack_permitted: sack, timestamps, ..Options::default() }
     }
 }
 

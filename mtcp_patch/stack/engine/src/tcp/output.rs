@@ -10,6 +10,7 @@
 //! Nothing is recorded as sent before the device has taken it, and nothing is allocated.
 
 use super::options::Offer;
+use super::sack_receiver::Blocks;
 use super::state::State;
 use super::tcb::Tcb;
 use super::timer::{self, Timer};
@@ -52,13 +53,32 @@ fn header(tcb: &mut Tcb, env: &mut Env, now: Instant, seq: Seq, flags: Flags) ->
         ack: tcb.rcv_nxt,
         flags,
         wnd: window::advertise(tcb),
-        options: Options { timestamps: tcb.timestamps.option(now), ..Options::default() },
+        options: Options {
+            timestamps: tcb.timestamps.option(now),
+            sack: sack_blocks(tcb),
+            ..Options::default()
+        },
         urgent: 0,
         ecn: 0,
         dscp: tcb.options.dscp,
         hop_limit: tcb.options.hop_limit.unwrap_or(HOP_LIMIT),
         ip_id: env.next_ip_id(),
     }
+}
+
+/// RFC 2018 4: in every segment that acknowledges while data is held out of order.
+fn sack_blocks(tcb: &Tcb) -> Blocks {
+    if !tcb.sack_ok || tcb.sack_receiver.is_silent(&tcb.ranges) {
+        return Blocks::default();
+    }
+    tcb.sack_receiver.blocks(&tcb.ranges, tcb.rcv_nxt)
+}
+
+/// What fits into the next segment, in bytes: SACK blocks take their room from the payload
+/// (RFC 9293 3.7.1, MUST-16).
+fn payload_limit(tcb: &Tcb) -> u32 {
+    let sack = Options { sack: sack_blocks(tcb), ..Options::default() };
+    tcb.mss.saturating_sub(sack.len() as u32).max(1)
 }
 
 /// Sends the SYN or SYN-ACK that stands on the control list.
@@ -71,8 +91,13 @@ pub(crate) fn control(tcb: &mut Tcb, env: &mut Env, now: Instant, sink: &mut Sin
     let window = window::advertise_in_syn(tcb);
     // RFC 7323 2.2: a SYN-ACK carries the option only when the SYN did.
     let wscale = tcb.wscale_ok.then_some(tcb.rcv_wscale);
-    let options =
-        Offer { mss: tcb.adv_mss, wscale, timestamps: tcb.timestamps.option(now) }.syn_options();
+    let options = Offer {
+        mss: tcb.adv_mss,
+        wscale,
+        sack: tcb.sack_ok,
+        timestamps: tcb.timestamps.option(now),
+    }
+    .syn_options();
     let seq = tcb.iss;
     let header = Header { wnd: window, options, ..header(tcb, env, now, seq, flags) };
     let header =
@@ -135,6 +160,7 @@ pub(crate) fn acknowledgment(
 /// Everything that has arrived is acknowledged by what has just left.
 fn acknowledged(tcb: &mut Tcb) {
     tcb.ack_due = false;
+    tcb.sack_receiver.on_sent();
     tcb.rcv_wup = tcb.rcv_nxt;
     timer::stop(tcb, Timer::DelayedAck);
 }
@@ -164,9 +190,10 @@ pub(crate) fn data(tcb: &mut Tcb, env: &mut Env, now: Instant, sink: &mut Sink<'
 /// The next segment that the rules let go.
 fn plan(tcb: &Tcb) -> Option<Plan> {
     let data_end = tcb.data_end();
+    let mss = payload_limit(tcb);
     if tcb.recovery.resend {
         let outstanding = u32::try_from(tcb.snd_max.min(data_end) - tcb.snd_una).unwrap_or(0);
-        let len = outstanding.min(tcb.mss);
+        let len = outstanding.min(mss);
         let fin = tcb.snd_max.gt(data_end) && len == outstanding;
         return Some(Plan { seq: tcb.snd_una, len, fin, resend: true });
     }
@@ -184,16 +211,16 @@ fn plan(tcb: &Tcb) -> Option<Plan> {
         // After a timeout one segment of what had been sent goes out even when the peer has shrunk
         // its window below that (RFC 9293 3.8.6, SHLD-16). Nothing new goes beyond the window.
         let sent = u32::try_from(tcb.snd_max - tcb.snd_nxt).unwrap_or(0);
-        tcb.mss.min(sent.max(tcb.snd_wnd))
+        mss.min(sent.max(tcb.snd_wnd))
     } else {
         cwnd.min(tcb.snd_wnd).saturating_sub(flight)
     };
-    let len = unsent.min(tcb.mss).min(usable);
+    let len = unsent.min(mss).min(usable);
     let fin = fin_unsent && len == unsent;
     if len == 0 && !fin {
         return None;
     }
-    let go = len == tcb.mss
+    let go = len == mss
         || fin
         || again
         || (len > 0 && tcb.push)
@@ -247,7 +274,7 @@ fn send(tcb: &mut Tcb, env: &mut Env, now: Instant, sink: &mut Sink<'_>, plan: P
         tcb.snd_nxt = end;
     }
     tcb.snd_max = tcb.snd_max.max(end);
-    if plan.len < tcb.mss {
+    if plan.len < payload_limit(tcb) {
         tcb.snd_sml = end;
         tcb.push = false;
     }

@@ -33,6 +33,19 @@ impl Ranges {
             || self.list.iter().any(|r| start <= r.1 && end >= r.0)
     }
 
+    /// The range that has `offset` in it.
+    pub(crate) fn containing(&self, offset: u32) -> Option<(u32, u32)> {
+        let at = self.list.partition_point(|r| r.1 <= offset);
+        self.list.get(at).copied().filter(|r| r.0 <= offset)
+    }
+
+    /// The first part of start..end that has arrived already.
+    pub(crate) fn overlap(&self, start: u32, end: u32) -> Option<(u32, u32)> {
+        let at = self.list.partition_point(|r| r.1 <= start);
+        let range = self.list.get(at).filter(|r| r.0 < end)?;
+        Some((range.0.max(start), range.1.min(end)))
+    }
+
     /// Notes that start..end has arrived. False: there are too many ranges, it was not noted.
     pub(crate) fn insert(&mut self, start: u32, end: u32) -> bool {
         if start >= end {
@@ -133,6 +146,13 @@ mod tests {
                 }
                 prop_assert_eq!(&seen, &model);
                 prop_assert_eq!(ranges.end(), last);
+                for offset in 0..400u32 {
+                    let held = ranges.containing(offset);
+                    prop_assert_eq!(held.is_some(), model[offset as usize]);
+                    let overlap = ranges.overlap(offset, offset + 20);
+                    let first = (offset..offset + 20).find(|at| model[*at as usize]);
+                    prop_assert_eq!(overlap.map(|r| r.0), first);
+                }
                 prop_assert!(ranges.list.len() <= MAX_REASSEMBLY_RANGES);
             }
         }

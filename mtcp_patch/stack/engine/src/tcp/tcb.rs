@@ -21,6 +21,7 @@ use super::options::TIMESTAMPS_BYTES;
 use super::reassembly::Ranges;
 use super::recovery::Recovery;
 use super::rtt::Rtt;
+use super::sack_receiver::SackReceiver;
 use super::state::{Cause, State};
 use super::timer::Timers;
 use super::timestamps::Timestamps;
@@ -99,6 +100,7 @@ pub(crate) struct Tcb {
     pub(crate) tx: Ring,
     pub(crate) rx: Ring,
     pub(crate) ranges: Ranges,
+    pub(crate) sack_receiver: SackReceiver,
 
     pub(crate) timestamps: Timestamps,
     pub(crate) rtt: Rtt,
@@ -141,6 +143,8 @@ pub(crate) struct Tcb {
     pub(crate) read_shut: bool,
     /// Both sides offered a window scale.
     pub(crate) wscale_ok: bool,
+    /// Both sides offered selective acknowledgment (RFC 2018 2), or we may offer it.
+    pub(crate) sack_ok: bool,
     /// `send` found no room: readiness has no OUT until there is.
     pub(crate) no_space: Cell<bool>,
     pub(crate) event_pending: bool,
@@ -224,6 +228,7 @@ impl Tcb {
             tx: Ring::default(),
             rx: Ring::default(),
             ranges: Ranges::default(),
+            sack_receiver: SackReceiver::default(),
             timestamps: Timestamps::new(config.timestamps, origin.timestamp_offset),
             rtt: Rtt::new(config.rto_initial_us),
             timed: None,
@@ -247,6 +252,7 @@ impl Tcb {
             close_wanted: false,
             read_shut: false,
             wscale_ok: true,
+            sack_ok: config.sack,
             no_space: Cell::new(false),
             event_pending: false,
             known: false,

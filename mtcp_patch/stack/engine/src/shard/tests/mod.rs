@@ -7,6 +7,7 @@ mod hostile;
 mod open;
 mod options;
 mod queues;
+mod sack_receiver;
 mod tcp_info;
 mod timers;
 mod timestamps;
