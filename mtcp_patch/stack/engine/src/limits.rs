@@ -19,6 +19,12 @@ pub const OUT_OF_WINDOW_ACK_INTERVAL_US: u64 = 500_000;
 /// Acknowledgments that leave at once when a connection begins (Linux: `TCP_MAX_QUICKACKS`).
 pub const QUICK_ACKS: u8 = 16;
 
+/// How long the counter of SYN cookies stands still, in microseconds (Linux: a minute).
+pub const SYN_COOKIE_PERIOD_US: u64 = 60_000_000;
+
+/// Values of that counter with which a cookie is taken: the one of now and the one before.
+pub const SYN_COOKIE_PERIODS: u64 = 2;
+
 /// SYNs and SYN-ACKs waiting for one device. While it takes none, connections may come and go.
 pub const MAX_PENDING_CONTROL: usize = 65_536;
 
@@ -81,8 +87,13 @@ pub struct Config {
     pub max_connections: usize,
     /// Buffer memory of all connections together.
     pub max_memory_bytes: usize,
-    /// Half-open connections of one listener.
+    /// Half-open connections of one listener; what comes then is answered with SYN cookies.
     pub syn_queue: usize,
+    /// Half-open connections of all listeners together; the same.
+    pub max_half_open: usize,
+    /// Whether there are SYN cookies (RFC 4987 3.6; Linux: `tcp_syncookies`). Without them the oldest
+    /// half-open connection gives way.
+    pub syn_cookies: bool,
     /// Maximum segment lifetime; TIME-WAIT lasts twice as long (RFC 9293 3.4.2 says 2 min, Linux 30 s).
     pub msl_us: u64,
     /// Retransmission timeout before there is a measurement (RFC 6298 2.1).
@@ -123,6 +134,8 @@ impl Default for Config {
             max_connections: 1_048_576,
             max_memory_bytes: 1024 * 1024 * 1024,
             syn_queue: 4096,
+            max_half_open: 65_536,
+            syn_cookies: true,
             msl_us: 30_000_000,
             rto_initial_us: 1_000_000,
             rto_min_us: 200_000,

@@ -1,11 +1,8 @@
 //! Listeners: the SYN queue and the accept queue.
 //!
-//! A half-open connection is a TCB without buffers, counted here in the SYN queue; established ones
-//! wait in the accept queue until the application takes them. Both are bounded. With a full accept
-//! queue a SYN is dropped, and the ACK that would complete a handshake is dropped too, so that the
-//! client sends it (or data) again, as Linux has it. In a full SYN queue the oldest gives way
-//! (RFC 4987 3.4): a flood of SYNs that nobody completes keeps no honest client out, whose
-//! handshake takes less time than the flood needs to fill the queue once more. Called by the shard.
+//! A half-open connection is a [`crate::tcp::request::Request`], counted here in the SYN queue;
+//! established ones wait in the accept queue until the application takes them. Both are bounded.
+//! What happens to them is the shard's `passive`.
 
 use alloc::collections::VecDeque;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -13,6 +10,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use crate::event::{ConnId, ListenerId};
 use crate::limits::MAX_BACKLOG;
 use crate::tcp::tcb::ConnOptions;
+use crate::time::Instant;
 
 /// What to listen on, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +48,11 @@ pub(crate) struct Listener {
     pub(crate) options: ListenOptions,
     pub(crate) accept_queue: VecDeque<ConnId>,
     pub(crate) syn_queue: usize,
-    /// The SYN queue, oldest first; connections that have left it may still be named.
+    /// Without SYN cookies: the SYN queue, oldest first; connections that have left it may still be
+    /// named.
     pub(crate) half_open: VecDeque<ConnId>,
+    /// Until when a cookie may come back (Linux: `tcp_synq_no_recent_overflow`).
+    pub(crate) cookies_until: Option<Instant>,
     pub(crate) event_pending: bool,
 }
 
@@ -63,6 +64,7 @@ impl Listener {
             accept_queue: VecDeque::new(),
             syn_queue: 0,
             half_open: VecDeque::new(),
+            cookies_until: None,
             event_pending: false,
         };
         listener.set_backlog(options.backlog);

@@ -73,6 +73,12 @@ pub struct Stats {
     pub opened: u64,
     /// Connections that reached an accept queue.
     pub accepted: u64,
+    /// SYN-ACKs with a cookie, because a SYN queue was full (Linux: `SyncookiesSent`).
+    pub syncookies_sent: u64,
+    /// Acknowledgments whose cookie was good (`SyncookiesRecv`).
+    pub syncookies_received: u64,
+    /// Acknowledgments whose cookie was not, while cookies were about (`SyncookiesFailed`).
+    pub syncookies_failed: u64,
     /// Resets received that ended a connection.
     pub resets_in: u64,
     /// Resets sent.
@@ -95,6 +101,9 @@ impl Default for Stats {
             fast_retransmits: 0,
             opened: 0,
             accepted: 0,
+            syncookies_sent: 0,
+            syncookies_received: 0,
+            syncookies_failed: 0,
             resets_in: 0,
             resets_out: 0,
             memory_bytes: 0,

@@ -17,6 +17,7 @@ impl Shard {
     pub fn check(&self) -> Result<(), String> {
         let mut memory = 0;
         let mut attached = 0;
+        let mut half_open = 0;
         for (_, slot) in self.conns.iter() {
             match slot {
                 Slot::Conn(tcb) => {
@@ -24,12 +25,21 @@ impl Shard {
                     memory += tcb.rx.capacity() + tcb.tx.capacity();
                     attached += usize::from(!tcb.detached);
                 }
+                Slot::Request(_) => half_open += 1,
                 Slot::TimeWait(_) => attached += 1,
             }
         }
         if memory != self.env.memory.used_bytes() {
             return Err(format!("{memory} bytes held, {} counted", self.env.memory.used_bytes()));
         }
+        let queued: usize = self.listeners.iter().map(|(_, l)| l.syn_queue).sum();
+        if half_open != self.half_open || queued > half_open {
+            return Err(format!(
+                "{half_open} half-open, {} counted, {queued} queued",
+                self.half_open
+            ));
+        }
+        attached += half_open;
         if attached != self.flows.len() {
             return Err(format!("{attached} connections, {} flows", self.flows.len()));
         }

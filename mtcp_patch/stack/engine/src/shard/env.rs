@@ -80,6 +80,21 @@ impl Secrets {
         hasher.finish() as u32
     }
 
+    /// 32 bits of a keyed hash of the 4-tuple and `word`; every use has a `domain` of its own, from
+    /// 2 up.
+    pub(crate) fn of_tuple_and(
+        &self,
+        local: &SocketAddr,
+        remote: &SocketAddr,
+        domain: u8,
+        word: u64,
+    ) -> u32 {
+        let mut hasher = self.of_tuple(local, remote);
+        hasher.write_u8(domain);
+        hasher.write_u64(word);
+        hasher.finish() as u32
+    }
+
     fn of_tuple(&self, local: &SocketAddr, remote: &SocketAddr) -> SipHasher13 {
         let mut hasher = self.isn;
         for address in [local, remote] {
@@ -172,17 +187,18 @@ impl Env {
         }
     }
 
-    /// Queues a header that needs no connection.
-    pub(crate) fn reply(&mut self, device: DeviceId, header: Header) {
-        let Some(port) = self.port(device) else { return };
+    /// Queues a header that needs no connection. False: there are too many.
+    pub(crate) fn reply(&mut self, device: DeviceId, header: Header) -> bool {
+        let Some(port) = self.port(device) else { return false };
         if port.replies.len() >= MAX_PENDING_REPLIES {
             self.stats.refuse(Refusal::ReplyLimit);
-            return;
+            return false;
         }
         port.replies.push_back(header);
         if header.flags.contains(Flags::RST) {
             self.stats.resets_out += 1;
         }
+        true
     }
 
     /// RFC 9293 3.10.7.1: the reset that answers `seg`, which no connection wants.
@@ -235,9 +251,21 @@ impl Env {
         self.reply(tcb.device, header);
     }
 
-    /// Queues an acknowledgment that tells the peer where this connection stands, unless the
-    /// connection (an ACK loop) or the shard (RFC 5961 7) has sent too many of them.
-    pub(crate) fn challenge(&mut self, tcb: &mut Tcb, now: Instant) {
+    /// Whether a segment that moves nothing may be answered: two peers that disagree must not
+    /// answer each other for ever. `last` is when one of the same connection was answered.
+    pub(crate) fn may_answer(&mut self, last: &mut Option<Instant>, now: Instant) -> bool {
+        let recent = |at: Instant| now.micros_since(at) < OUT_OF_WINDOW_ACK_INTERVAL_US;
+        if last.is_some_and(recent) {
+            self.stats.refuse(Refusal::ChallengeLimit);
+            return false;
+        }
+        *last = Some(now);
+        true
+    }
+
+    /// The same for an acknowledgment that a blind attacker can provoke: the whole shard sends so
+    /// many a second (RFC 5961 7).
+    pub(crate) fn may_challenge(&mut self, last: &mut Option<Instant>, now: Instant) -> bool {
         let second = now.micros / 1_000_000;
         if second != self.challenge_second {
             self.challenge_second = second;
@@ -246,15 +274,24 @@ impl Env {
             let half = MAX_CHALLENGE_ACKS_PER_SECOND / 2;
             self.challenges_left = half + self.secrets.noise(second) % (half + 1);
         }
-        let recent = |at: Instant| now.micros_since(at) < OUT_OF_WINDOW_ACK_INTERVAL_US;
-        if tcb.last_stray_ack.is_some_and(recent) || self.challenges_left == 0 {
+        if self.challenges_left == 0 {
             self.stats.refuse(Refusal::ChallengeLimit);
-            return;
+            return false;
+        }
+        if !self.may_answer(last, now) {
+            return false;
         }
         self.challenges_left -= 1;
-        tcb.last_stray_ack = Some(now);
-        tcb.ack_due = true;
-        self.enqueue(tcb, list::ACK);
+        true
+    }
+
+    /// Queues an acknowledgment that tells the peer where this connection stands, unless the
+    /// connection or the shard has sent too many of them.
+    pub(crate) fn challenge(&mut self, tcb: &mut Tcb, now: Instant) {
+        if self.may_challenge(&mut tcb.last_stray_ack, now) {
+            tcb.ack_due = true;
+            self.enqueue(tcb, list::ACK);
+        }
     }
 }
 

@@ -4,18 +4,16 @@ use alloc::boxed::Box;
 
 use super::{Env, Shard, Slot};
 use crate::device::DeviceId;
-use crate::event::{ConnId, Error, ListenerId};
+use crate::event::{ConnId, Error};
 use crate::limits::{MAX_PENDING_CONTROL, MIN_SEND_MSS};
-use crate::listen::Listener;
-use crate::slab::Slab;
 use crate::stats::Refusal;
-use crate::tcp::options::{header_bytes, Offer};
+use crate::tcp::options::header_bytes;
 use crate::tcp::state::State;
-use crate::tcp::tcb::{list, Origin, Owner, Tcb};
+use crate::tcp::tcb::{list, Origin, Tcb};
 use crate::tcp::time_wait::{self, Verdict};
 use crate::tcp::{input, recovery};
 use crate::time::Instant;
-use crate::wire::{self, Flags, IcmpError, IcmpKind, Link, Parsed, Segment, Seq};
+use crate::wire::{self, Flags, IcmpError, IcmpKind, Parsed, Segment, Seq};
 
 impl Shard {
     /// Takes a frame that `device` received. A malformed one is counted and dropped.
@@ -52,10 +50,13 @@ impl Shard {
                     self.after_time_wait(now, device, seg, id, Verdict::Reopen);
                     return;
                 }
-                if may_reach(tcb, &mut self.env, &self.listeners, seg) {
-                    input::segment_arrives(tcb, &mut self.env, now, seg);
-                }
+                input::segment_arrives(tcb, &mut self.env, now, seg);
                 id
+            }
+            Some(Slot::Request(request)) => {
+                let id = request.place.id;
+                self.request_arrives(now, seg, id);
+                return;
             }
         };
         self.settle(id, now);
@@ -71,13 +72,16 @@ impl Shard {
     ) {
         let is_syn =
             seg.flags.contains(Flags::SYN) && !seg.flags.intersects(Flags::ACK | Flags::RST);
+        let is_ack =
+            seg.flags.contains(Flags::ACK) && !seg.flags.intersects(Flags::SYN | Flags::RST);
         match self.find_listener(seg.dst) {
             Some(listener) if is_syn => {
                 // A SYN with FIN is nobody's; Linux drops it as well.
                 if !seg.flags.contains(Flags::FIN) {
-                    self.passive_open(now, device, seg, listener, iss_floor);
+                    self.syn_arrives(now, device, seg, listener, iss_floor);
                 }
             }
+            Some(listener) if is_ack && self.cookie_arrives(now, device, seg, listener) => {}
             // RFC 9293 3.10.7.2: what has neither SYN nor ACK is dropped in LISTEN.
             Some(_) if !seg.flags.contains(Flags::ACK) => {
                 self.env.stats.refuse(Refusal::NoConnection);
@@ -85,87 +89,6 @@ impl Shard {
             _ => {
                 self.env.stats.refuse(Refusal::NoConnection);
                 self.env.reply_reset(device, seg);
-            }
-        }
-    }
-
-    /// A SYN for a listener: a new connection in its SYN queue, if there is room.
-    fn passive_open(
-        &mut self,
-        now: Instant,
-        device: DeviceId,
-        seg: &Segment<'_>,
-        id: ListenerId,
-        iss_floor: Option<Seq>,
-    ) {
-        let Some(listener) = self.listeners.get(id.index, id.generation) else { return };
-        if listener.is_full() {
-            self.env.stats.refuse(Refusal::AcceptQueueFull);
-            return;
-        }
-        let options = listener.options.inherit;
-        if listener.syn_queue >= self.env.config.syn_queue {
-            self.drop_oldest_half_open(now, id);
-        }
-        let mut iss = self.env.secrets.isn(now, &seg.dst, &seg.src);
-        if let Some(floor) = iss_floor {
-            // RFC 9293 MAY-2: beyond every number of the previous incarnation.
-            iss = if iss.gt(floor) { iss } else { floor + 0x1_0000 };
-        }
-        let origin = Origin {
-            id: ConnId { index: 0, generation: 0 },
-            state: State::SynReceived,
-            owner: Owner::SynQueue(id),
-            local: seg.dst,
-            remote: seg.src,
-            device,
-            link: Link { src: seg.link.dst, dst: seg.link.src },
-            options,
-            iss,
-            adv_mss: Offer::mss(self.env.mtu(device), &seg.dst).min(options.max_segment()),
-            timestamp_offset: self.env.secrets.timestamp_offset(&seg.dst, &seg.src),
-        };
-        let Some((tcb, env)) = self.insert(now, origin) else {
-            self.env.stats.refuse(Refusal::ConnectionLimit);
-            return;
-        };
-        input::take_syn(tcb, env, now, seg);
-        env.enqueue(tcb, list::CONTROL);
-        let conn = tcb.id;
-        self.note_half_open(id, conn);
-    }
-
-    /// Enters a connection at the end of its listener's SYN queue, and forgets those that have left
-    /// it: at the front at once, in the middle when there are as many as may be half-open.
-    fn note_half_open(&mut self, id: ListenerId, conn: ConnId) {
-        let Some(listener) = self.listeners.get_mut(id.index, id.generation) else { return };
-        let conns = &self.conns;
-        let waits = |conn: &ConnId| match conns.get(conn.index, conn.generation) {
-            Some(Slot::Conn(tcb)) => tcb.owner == Owner::SynQueue(id),
-            _ => false,
-        };
-        while listener.half_open.front().is_some_and(|oldest| !waits(oldest)) {
-            listener.half_open.pop_front();
-        }
-        if listener.half_open.len() >= 2 * self.env.config.syn_queue {
-            listener.half_open.retain(waits);
-        }
-        listener.half_open.push_back(conn);
-        listener.syn_queue += 1;
-    }
-
-    /// RFC 4987 3.4: the oldest half-open connection makes room in a full SYN queue. Its client, if
-    /// there is one, sends its SYN again.
-    fn drop_oldest_half_open(&mut self, now: Instant, id: ListenerId) {
-        loop {
-            let Some(listener) = self.listeners.get_mut(id.index, id.generation) else { return };
-            let Some(oldest) = listener.half_open.pop_front() else { return };
-            let Some((tcb, env)) = self.parts(oldest) else { continue };
-            if tcb.owner == Owner::SynQueue(id) {
-                env.stats.refuse(Refusal::SynQueueFull);
-                tcb.finish(env);
-                self.settle(oldest, now);
-                return;
             }
         }
     }
@@ -216,7 +139,7 @@ impl Shard {
                         self.settle(id, now);
                         floor
                     }
-                    None => return,
+                    Some(Slot::Request(_)) | None => return,
                 };
                 self.handle_unmatched(now, device, seg, Some(floor));
             }
@@ -265,24 +188,4 @@ impl Shard {
 /// Whether a SYN opens a new incarnation of a connection in TIME-WAIT.
 fn is_new_syn(tcb: &Tcb, now: Instant, seg: &Segment<'_>) -> bool {
     time_wait::judge(tcb.rcv_nxt, 0, &tcb.timestamps, now, seg).0 == Verdict::Reopen
-}
-
-/// Whether a segment may reach its connection: the ACK that completes a handshake is dropped while
-/// the accept queue is full, and the client repeats it.
-#[inline]
-fn may_reach(tcb: &mut Tcb, env: &mut Env, listeners: &Slab<Listener>, seg: &Segment<'_>) -> bool {
-    let Owner::SynQueue(id) = tcb.owner else { return true };
-    let Some(listener) = listeners.get(id.index, id.generation) else {
-        // The listener is gone, and with it the port.
-        env.reply_reset(tcb.device, seg);
-        tcb.finish(env);
-        return false;
-    };
-    let completes =
-        seg.flags.contains(Flags::ACK) && !seg.flags.intersects(Flags::RST | Flags::SYN);
-    if completes && listener.is_full() {
-        env.stats.refuse(Refusal::AcceptQueueFull);
-        return false;
-    }
-    true
 }

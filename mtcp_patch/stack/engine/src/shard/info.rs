@@ -7,7 +7,6 @@ use crate::device::DeviceId;
 use crate::event::{ConnId, Error};
 use crate::tcp::state::State;
 use crate::tcp::tcb::{ConnOptions, Tcb};
-use crate::tcp::time_wait::TimeWait;
 
 /// What there is to see of a connection. Sizes in bytes, times in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +63,13 @@ impl Shard {
     fn describe(&self, slot: &Slot) -> ConnInfo {
         match slot {
             Slot::Conn(tcb) => self.describe_tcb(tcb),
-            Slot::TimeWait(wait) => describe_time_wait(wait),
+            Slot::Request(request) => {
+                let (syn, device) = (&request.syn, request.place.device);
+                describe_without_tcb(State::SynReceived, syn.dst, syn.src, device)
+            }
+            Slot::TimeWait(wait) => {
+                describe_without_tcb(State::TimeWait, wait.local, wait.remote, wait.device)
+            }
         }
     }
 
@@ -89,12 +94,17 @@ impl Shard {
     }
 }
 
-fn describe_time_wait(wait: &TimeWait) -> ConnInfo {
+fn describe_without_tcb(
+    state: State,
+    local: SocketAddr,
+    remote: SocketAddr,
+    device: DeviceId,
+) -> ConnInfo {
     ConnInfo {
-        state: State::TimeWait,
-        local: wait.local,
-        remote: wait.remote,
-        device: wait.device,
+        state,
+        local,
+        remote,
+        device,
         options: ConnOptions::default(),
         unread_bytes: 0,
         unacked_bytes: 0,

@@ -17,6 +17,7 @@ mod check;
 mod env;
 mod frames;
 mod info;
+mod passive;
 mod tcp_info;
 #[cfg(test)]
 mod tests;
@@ -25,12 +26,13 @@ mod transmit;
 use alloc::boxed::Box;
 
 use crate::device::{Caps, DeviceId};
-use crate::event::{ConnId, Error, Event, ListenerId};
+use crate::event::{ConnId, Error, Event};
 use crate::flow::FlowTable;
 use crate::limits::{Config, MAX_LISTENERS, MAX_TIMERS_PER_TURN};
 use crate::listen::Listener;
 use crate::slab::Slab;
 use crate::stats::Stats;
+use crate::tcp::request::Request;
 use crate::tcp::state::State;
 use crate::tcp::tcb::{Owner, Tcb};
 use crate::tcp::time_wait::TimeWait;
@@ -41,11 +43,12 @@ pub use api::{ConnectOptions, Path};
 pub use info::ConnInfo;
 pub use tcp_info::TcpInfo;
 
-pub(crate) use env::{Env, Port, Sink};
+pub(crate) use env::{Env, Port, Secrets, Sink};
 
 /// An entry of the connection table.
 #[derive(Debug)]
 enum Slot {
+    Request(Box<Request>),
     Conn(Box<Tcb>),
     TimeWait(Box<TimeWait>),
 }
@@ -57,6 +60,8 @@ pub struct Shard {
     listeners: Slab<Listener>,
     /// Listeners by local address; the remote half of the key is unspecified.
     listening: FlowTable,
+    /// Half-open connections of all listeners.
+    half_open: usize,
     env: Env,
 }
 
@@ -73,6 +78,7 @@ impl Shard {
             flows: FlowTable::new(flow_key),
             listeners: Slab::new(MAX_LISTENERS),
             listening: FlowTable::new(flow_key),
+            half_open: 0,
             env: Env::new(config, isn_key),
         }
     }
@@ -98,19 +104,13 @@ impl Shard {
             let Some(index) = self.env.wheel.pop_expired(now) else { break };
             match self.conns.at(index) {
                 Some(Slot::Conn(tcb)) => {
-                    let abandoned = match tcb.owner {
-                        Owner::SynQueue(id) => {
-                            self.listeners.get(id.index, id.generation).is_none()
-                        }
-                        _ => false,
-                    };
-                    if abandoned {
-                        tcb.finish(&mut self.env);
-                    } else {
-                        timer::expire(tcb, &mut self.env, now);
-                    }
+                    timer::expire(tcb, &mut self.env, now);
                     let id = tcb.id;
                     self.settle(id, now);
+                }
+                Some(Slot::Request(request)) => {
+                    let id = request.place.id;
+                    self.request_timeout(now, id);
                 }
                 Some(Slot::TimeWait(wait)) => {
                     let id = wait.id;
@@ -159,14 +159,14 @@ impl Shard {
     fn tcb(&self, id: ConnId) -> Option<&Tcb> {
         match self.conns.get(id.index, id.generation)? {
             Slot::Conn(tcb) => Some(tcb),
-            Slot::TimeWait(_) => None,
+            Slot::Request(_) | Slot::TimeWait(_) => None,
         }
     }
 
     fn tcb_mut(&mut self, id: ConnId) -> Option<&mut Tcb> {
         match self.conns.get_mut(id.index, id.generation)? {
             Slot::Conn(tcb) => Some(tcb),
-            Slot::TimeWait(_) => None,
+            Slot::Request(_) | Slot::TimeWait(_) => None,
         }
     }
 
@@ -174,7 +174,7 @@ impl Shard {
     fn parts(&mut self, id: ConnId) -> Option<(&mut Tcb, &mut Env)> {
         match self.conns.get_mut(id.index, id.generation)? {
             Slot::Conn(tcb) => Some((tcb, &mut self.env)),
-            Slot::TimeWait(_) => None,
+            Slot::Request(_) | Slot::TimeWait(_) => None,
         }
     }
 
@@ -193,52 +193,18 @@ impl Shard {
     #[inline]
     fn settle(&mut self, id: ConnId, now: Instant) {
         let Some(tcb) = self.tcb(id) else { return };
-        let at_rest = !matches!(tcb.state, State::Closed | State::TimeWait)
-            && !matches!(tcb.owner, Owner::SynQueue(_));
-        if !at_rest {
+        if matches!(tcb.state, State::Closed | State::TimeWait) {
             self.relocate(id, now);
         }
     }
 
     fn relocate(&mut self, id: ConnId, now: Instant) {
         let Some(tcb) = self.tcb(id) else { return };
-        let state = tcb.state;
-        if let Owner::SynQueue(listener) = tcb.owner {
-            if state == State::SynReceived {
-                return;
-            }
-            self.leave_syn_queue(id, listener, now);
-        }
-        let Some(tcb) = self.tcb(id) else { return };
         match (tcb.state, tcb.owner) {
             (State::Closed, Owner::Nobody) => self.free(id),
             (State::Closed, _) if !tcb.detached => self.detach(id),
             (State::TimeWait, Owner::Nobody) => self.compact(id, now),
             _ => {}
-        }
-    }
-
-    /// The handshake of a passive connection is over, one way or the other.
-    fn leave_syn_queue(&mut self, id: ConnId, listener_id: ListenerId, now: Instant) {
-        let Some(Slot::Conn(tcb)) = self.conns.get_mut(id.index, id.generation) else { return };
-        let listener = self.listeners.get_mut(listener_id.index, listener_id.generation);
-        tcb.owner = Owner::Nobody;
-        match listener {
-            Some(listener) => {
-                listener.syn_queue = listener.syn_queue.saturating_sub(1);
-                if tcb.state != State::Closed {
-                    tcb.owner = Owner::AcceptQueue(listener_id);
-                    listener.accept_queue.push_back(id);
-                    let event = Event::Listener(listener_id);
-                    self.env.events.push(event, &mut listener.event_pending);
-                    self.env.stats.accepted += 1;
-                }
-            }
-            None if tcb.state != State::Closed => {
-                self.env.reset(tcb, now);
-                tcb.finish(&mut self.env);
-            }
-            None => {}
         }
     }
 
@@ -260,6 +226,12 @@ impl Shard {
                 tcb.rx.release(&mut self.env.memory);
                 tcb.tx.release(&mut self.env.memory);
                 tcb.known
+            }
+            Some(Slot::Request(request)) => {
+                self.env.wheel.cancel(id.index);
+                self.flows.remove(request.syn.dst, request.syn.src);
+                self.leave_syn_queue(request.place.listener);
+                false
             }
             Some(Slot::TimeWait(wait)) => {
                 self.env.wheel.cancel(id.index);

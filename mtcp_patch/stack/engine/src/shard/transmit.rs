@@ -2,9 +2,10 @@
 
 use alloc::collections::VecDeque;
 
-use super::{Env, Port, Shard, Sink, Slot};
+use super::{passive, Env, Port, Shard, Sink, Slot};
 use crate::device::{Device, DeviceId};
 use crate::event::ConnId;
+use crate::listen::Listener;
 use crate::slab::Slab;
 use crate::tcp::output::{self, Turn};
 use crate::tcp::tcb::{list, Tcb};
@@ -16,10 +17,10 @@ impl Shard {
     pub fn transmit(&mut self, now: Instant, id: DeviceId, device: &mut dyn Device) -> usize {
         let Some(caps) = self.env.port(id).map(|port| port.caps) else { return 0 };
         let mut sink = Sink { device, caps, frames: 0 };
-        let (conns, env) = (&mut self.conns, &mut self.env);
+        let (conns, listeners, env) = (&mut self.conns, &self.listeners, &mut self.env);
         // Each list only when the device has taken all of the one before.
         let _ = replies(env, id, &mut sink)
-            && control(conns, env, now, id, &mut sink)
+            && control(conns, listeners, env, now, id, &mut sink)
             && acks(conns, env, now, id, &mut sink)
             && data(conns, env, now, id, &mut sink);
         sink.frames
@@ -35,7 +36,7 @@ impl Shard {
 fn find(conns: &mut Slab<Slot>, id: ConnId) -> Option<&mut Tcb> {
     match conns.get_mut(id.index, id.generation)? {
         Slot::Conn(tcb) => Some(tcb),
-        Slot::TimeWait(_) => None,
+        Slot::Request(_) | Slot::TimeWait(_) => None,
     }
 }
 
@@ -79,14 +80,32 @@ fn each_once(
 
 fn control(
     conns: &mut Slab<Slot>,
+    listeners: &Slab<Listener>,
     env: &mut Env,
     now: Instant,
     id: DeviceId,
     sink: &mut Sink<'_>,
 ) -> bool {
-    each_once(conns, env, id, (list::CONTROL, |port| &mut port.control), |tcb, env| {
-        output::control(tcb, env, now, sink)
-    })
+    while let Some(conn) = env.port(id).and_then(|port| port.control.pop_front()) {
+        let turn = match conns.get_mut(conn.index, conn.generation) {
+            Some(Slot::Request(request)) => passive::transmit(request, listeners, env, now, sink),
+            Some(Slot::Conn(tcb)) => {
+                let turn = output::control(tcb, env, now, sink);
+                if turn != Turn::Refused {
+                    tcb.queued &= !list::CONTROL;
+                }
+                turn
+            }
+            Some(Slot::TimeWait(_)) | None => continue,
+        };
+        if turn == Turn::Refused {
+            if let Some(port) = env.port(id) {
+                port.control.push_front(conn);
+            }
+            return false;
+        }
+    }
+    true
 }
 
 fn acks(

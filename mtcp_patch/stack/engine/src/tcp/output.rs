@@ -81,13 +81,10 @@ fn payload_limit(tcb: &Tcb) -> u32 {
     tcb.mss.saturating_sub(sack.len() as u32).max(1)
 }
 
-/// Sends the SYN or SYN-ACK that stands on the control list.
-pub(crate) fn control(tcb: &mut Tcb, env: &mut Env, now: Instant, sink: &mut Sink<'_>) -> Turn {
-    let flags = match tcb.state {
-        State::SynSent => Flags::SYN,
-        State::SynReceived => Flags::SYN | Flags::ACK,
-        _ => return Turn::Done,
-    };
+/// The SYN of a connection in SYN-SENT, the SYN-ACK of one in SYN-RECEIVED.
+pub(crate) fn syn_header(tcb: &mut Tcb, env: &mut Env, now: Instant) -> Header {
+    let active = tcb.state == State::SynSent;
+    let flags = if active { Flags::SYN } else { Flags::SYN | Flags::ACK };
     let window = window::advertise_in_syn(tcb);
     // RFC 7323 2.2: a SYN-ACK carries the option only when the SYN did.
     let wscale = tcb.wscale_ok.then_some(tcb.rcv_wscale);
@@ -100,8 +97,32 @@ pub(crate) fn control(tcb: &mut Tcb, env: &mut Env, now: Instant, sink: &mut Sin
     .syn_options();
     let seq = tcb.iss;
     let header = Header { wnd: window, options, ..header(tcb, env, now, seq, flags) };
-    let header =
-        if tcb.state == State::SynSent { Header { ack: Seq(0), ..header } } else { header };
+    if active {
+        Header { ack: Seq(0), ..header }
+    } else {
+        header
+    }
+}
+
+/// Our SYN has left.
+pub(crate) fn syn_sent(tcb: &mut Tcb) {
+    tcb.snd_max = tcb.iss + 1;
+    tcb.snd_nxt = tcb.snd_max;
+    tcb.rcv_wup = tcb.rcv_nxt;
+}
+
+/// The acknowledgment of everything that has arrived.
+pub(crate) fn acknowledgment_header(tcb: &mut Tcb, env: &mut Env, now: Instant) -> Header {
+    let seq = tcb.snd_max;
+    header(tcb, env, now, seq, Flags::ACK)
+}
+
+/// Sends the SYN, or the SYN-ACK of a simultaneous open, that stands on the control list.
+pub(crate) fn control(tcb: &mut Tcb, env: &mut Env, now: Instant, sink: &mut Sink<'_>) -> Turn {
+    if !matches!(tcb.state, State::SynSent | State::SynReceived) {
+        return Turn::Done;
+    }
+    let header = syn_header(tcb, env, now);
     if !sink.put(env, &header, [&[], &[]]) {
         return Turn::Refused;
     }
@@ -113,10 +134,8 @@ pub(crate) fn control(tcb: &mut Tcb, env: &mut Env, now: Instant, sink: &mut Sin
     } else {
         tcb.timed = Some((tcb.iss + 1, now));
     }
-    tcb.snd_max = tcb.iss + 1;
-    tcb.snd_nxt = tcb.snd_max;
+    syn_sent(tcb);
     tcb.last_sent = now;
-    tcb.rcv_wup = tcb.rcv_nxt;
     let rto = tcb.rtt.rto_us(env.config.rto_max_us);
     timer::start_if_idle(tcb, env, Timer::Retransmit, now + rto);
     Turn::Done

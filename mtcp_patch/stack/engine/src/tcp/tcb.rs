@@ -30,8 +30,6 @@ use crate::buffer::Ring;
 /// Who answers for a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
-    /// In the SYN queue of a listener.
-    SynQueue(ListenerId),
     /// In the accept queue of a listener.
     AcceptQueue(ListenerId),
     /// The application holds its id.

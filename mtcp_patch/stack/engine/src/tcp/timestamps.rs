@@ -14,6 +14,9 @@ const TICK_US: u64 = 1_000;
 /// gone around half its circle.
 const RECENT_VALID_US: u64 = 24 * 24 * 3600 * 1_000_000;
 
+/// The bits of a TSval that a SYN cookie uses.
+const CARRIED: u32 = 63;
+
 /// What one connection knows of both clocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Timestamps {
@@ -36,6 +39,20 @@ impl Timestamps {
 
     fn clock(&self, now: Instant) -> u32 {
         self.offset.wrapping_add((now.micros / TICK_US) as u32)
+    }
+
+    /// A TSval that carries `bits`, below 64, in place of the clock's low six: at most 64 ticks behind
+    /// the clock and never ahead of it, so that what follows is not older.
+    pub(crate) fn carry(&self, now: Instant, bits: u32) -> u32 {
+        let ticks = (now.micros / TICK_US) as u32;
+        let value = ticks & !CARRIED | bits & CARRIED;
+        let value = if value > ticks { value.wrapping_sub(CARRIED + 1) } else { value };
+        self.offset.wrapping_add(value)
+    }
+
+    /// What a TSval of [`Timestamps::carry`] carried; `offset` is that of its 4-tuple.
+    pub(crate) fn carried(offset: u32, value: u32) -> u32 {
+        value.wrapping_sub(offset) & CARRIED
     }
 
     /// TSval and TSecr of a segment that leaves now. RFC 7323 3.2: in every segment once
@@ -137,6 +154,20 @@ mod tests {
         assert_eq!(t.option(now), Some((1, 5)));
         t.take(now, &stamped(8, 0), Seq(100), Seq(100));
         assert_eq!(t.option(now), Some((1, 8)));
+    }
+
+    #[test]
+    fn carried_bits_come_back_and_the_clock_never_runs_ahead() {
+        for ticks in [0u32, 1, 63, 64, 100, 1 << 31, u32::MAX] {
+            let now = Instant::from_micros(u64::from(ticks) * TICK_US);
+            for (offset, bits) in [(0, 0), (7, 63), (u32::MAX, 20)] {
+                let t = Timestamps::new(true, offset);
+                let value = t.carry(now, bits);
+                assert_eq!(Timestamps::carried(offset, value), bits);
+                let behind = t.clock(now).wrapping_sub(value);
+                assert!(behind < 64, "{ticks} {offset} {bits}: {behind}");
+            }
+        }
     }
 
     #[test]

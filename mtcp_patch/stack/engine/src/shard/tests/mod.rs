@@ -2,11 +2,13 @@
 //! [`PEER_ISS`], and all numbers, both ways, are relative to the initial ones.
 
 mod close;
+mod cookies;
 mod data;
 mod hostile;
 mod open;
 mod options;
 mod queues;
+mod requests;
 mod sack_receiver;
 mod tcp_info;
 mod timers;
