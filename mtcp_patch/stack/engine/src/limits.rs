@@ -114,7 +114,7 @@ pub struct Config {
     pub fin_wait_2_us: u64,
     /// Time after which an empty large buffer is given back.
     pub buffer_idle_us: u64,
-    /// Retransmissions of a SYN before connect fails (Linux: `tcp_syn_retries`).
+    /// Retransmissions of a SYN before connect fails (Linux: `tcp_syn_retries`; RFC 9293 MUST-23).
     pub syn_retries: u8,
     /// Retransmissions of a SYN-ACK (Linux: `tcp_synack_retries`).
     pub syn_ack_retries: u8,

@@ -84,7 +84,7 @@ fn family(ip: IpAddr) -> u8 {
     }
 }
 
-/// Asks the kernel for the route to `dst`, from `src` when the socket is bound.
+/// Asks the kernel for the route to `dst` and our address there (RFC 9293 3.9.1.1, MUST-44), from `src` when the socket is bound.
 /// Errors as connect() gives them: ENETUNREACH, EHOSTUNREACH, EACCES, EINVAL.
 pub fn lookup(dst: IpAddr, src: Option<IpAddr>) -> io::Result<Route> {
     let (dst, src) = (dst.to_canonical(), src.map(|s| s.to_canonical()));
@@ -113,7 +113,7 @@ fn parse_route(body: &[u8], dst: IpAddr, src: Option<IpAddr>) -> io::Result<Rout
         Some(RTN_UNICAST) => false,
         Some(RTN_BLACKHOLE) => return Err(io::Error::from_raw_os_error(libc::EINVAL)),
         Some(RTN_PROHIBIT) => return Err(io::Error::from_raw_os_error(libc::EACCES)),
-        // Broadcast and multicast too: TCP has no business there (RFC 9293, 3.9.2.3).
+        // Broadcast and multicast too: TCP has no business there (RFC 9293 3.9.1.1, MUST-46).
         _ => return Err(io::Error::from_raw_os_error(libc::ENETUNREACH)),
     };
     let (mut ifindex, mut preferred, mut gateway) = (None, None, None);
@@ -237,6 +237,7 @@ mod tests {
         assert_eq!(route.gateway, Some("fe80::1".parse().unwrap()));
     }
 
+    /// RFC 9293 MUST-46.
     #[test]
     fn routes_that_lead_nowhere_are_errors() {
         let dst = "203.0.113.1".parse().unwrap();
@@ -260,6 +261,7 @@ mod tests {
         assert_eq!(parse_neighbour(&[]), Entry::default());
     }
 
+    /// RFC 9293 MUST-44.
     #[test]
     fn the_kernel_knows_the_way_to_ourselves() {
         for host in ["127.0.0.1", "::1"] {

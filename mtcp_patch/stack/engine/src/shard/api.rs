@@ -58,6 +58,8 @@ impl Shard {
             return Err(Error::Invalid);
         }
         let peer = nobody(options.local);
+        // RFC 9293 3.9.1.1: an error, or a listener of its own that touches no connection (MUST-41,
+        // MUST-42), for one address or for all (MUST-43).
         if self.listening.get(options.local, peer).is_some() {
             return Err(Error::AddrInUse);
         }

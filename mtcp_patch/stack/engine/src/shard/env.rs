@@ -67,7 +67,7 @@ impl Secrets {
         Self { isn: SipHasher13::new_with_key(&key) }
     }
 
-    /// ISN = M + F(localip, localport, remoteip, remoteport, secretkey).
+    /// RFC 9293 3.4.1 (MUST-8, MUST-9, SHLD-1): ISN = M + F(localip, localport, remoteip, remoteport, secretkey).
     pub(crate) fn isn(&self, now: Instant, local: &SocketAddr, remote: &SocketAddr) -> Seq {
         let hash = self.of_tuple(local, remote).finish();
         Seq((hash as u32).wrapping_add((now.micros / 4) as u32))

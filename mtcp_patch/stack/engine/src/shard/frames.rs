@@ -146,7 +146,7 @@ impl Shard {
         }
     }
 
-    /// RFC 5927, RFC 1191, RFC 1122 4.2.3.9: an ICMP error about one of our segments.
+    /// RFC 9293 3.9.2.2 (MUST-54), RFC 5927, RFC 1191, RFC 1122 4.2.3.9: an ICMP error about one of our segments.
     pub(super) fn handle_icmp(&mut self, now: Instant, error: &IcmpError) {
         let found = self.flows.get(error.local, error.remote);
         let Some(Slot::Conn(tcb)) = found.and_then(|index| self.conns.at(index)) else { return };
@@ -169,7 +169,7 @@ impl Shard {
                 }
             }
             _ if tcb.state == State::SynSent => {
-                // RFC 1122 4.2.3.9: a hard error aborts; while connecting, Linux takes the others
+                // RFC 1122 4.2.3.9, RFC 9293 SHLD-26: a hard error aborts; while connecting, Linux takes the others
                 // the same way.
                 let reason = match error.kind {
                     IcmpKind::Unreachable { .. } if error.is_hard() => Error::ConnectionRefused,
@@ -178,7 +178,7 @@ impl Shard {
                 };
                 tcb.fail(&mut self.env, reason);
             }
-            // RFC 5927 6: in a synchronized state every such error is a soft one.
+            // RFC 5927 6: in a synchronized state every such error is a soft one (RFC 9293 MUST-56).
             _ => {}
         }
         self.settle(id, now);

@@ -46,7 +46,7 @@ pub(crate) fn process(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<
     }
     let probed = (tcb.persist || tcb.snd_wnd == 0) && seg.ack.ge(tcb.snd_una);
     if probed && tcb.owner != Owner::Nobody {
-        // The peer lives: RFC 9293 3.8.6.1 lets probes go on as long as they are answered. But a
+        // The peer lives: RFC 9293 3.8.6.1 (MUST-37) lets probes go on as long as they are answered. But a
         // peer that never reads must not hold the memory of a connection that nobody waits for.
         tcb.retries = 0;
     }

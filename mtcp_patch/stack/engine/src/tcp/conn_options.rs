@@ -18,6 +18,7 @@ pub struct Keepalive {
     pub count: u8,
 }
 
+// RFC 9293 3.8.4: off unless asked for (MUST-25), after two hours (MUST-28) unless set (MUST-27).
 impl Default for Keepalive {
     fn default() -> Self {
         // RFC 9293 3.8.4 (MUST-28): no less than two hours.

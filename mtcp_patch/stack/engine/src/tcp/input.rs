@@ -54,7 +54,7 @@ fn in_syn_sent(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>) {
         established(tcb, env, now, seg);
         ack_now(tcb, env);
     } else {
-        // Simultaneous open (RFC 9293 figure 8): SEG.SYN is acknowledged together with ours.
+        // Simultaneous open (RFC 9293 figure 8, MUST-10): SEG.SYN is acknowledged together with ours.
         tcb.change(Cause::RcvSyn);
         tcb.retries = 0;
         env.enqueue(tcb, list::CONTROL);
@@ -76,7 +76,7 @@ pub(crate) fn take_syn(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment
     tcb.mss = tcb.less_options(agreed.mss.min(u32::from(tcb.options.max_segment())));
     tcb.wscale_ok = agreed.wscale.is_some();
     tcb.snd_wscale = agreed.wscale.unwrap_or(0);
-    // RFC 7323 2.2: the window of a SYN is never scaled.
+    // RFC 7323 2.2: the window of a SYN is never scaled. RFC 9293 MUST-1: 32 bits, unsigned.
     tcb.snd_wnd = u32::from(seg.wnd);
     tcb.max_snd_wnd = tcb.snd_wnd;
     tcb.snd_wl1 = seg.seq;
@@ -187,7 +187,8 @@ fn in_synchronized(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>
     text_arrives(tcb, env, now, seq, seg.payload, flags.contains(Flags::FIN));
 }
 
-/// RFC 9293 3.10.7.4, second step, with RFC 5961 3.2: only the exact sequence number resets.
+/// RFC 9293 3.10.7.4, second step, with RFC 5961 3.2 (MAY-12): only the exact sequence number
+/// resets. It may carry data (SHLD-2), and the application hears of it (MUST-12).
 fn reset_arrives(tcb: &mut Tcb, env: &mut Env, now: Instant, seq: Seq) {
     if seq != tcb.rcv_nxt {
         env.stats.refuse(Refusal::InexactReset);
@@ -231,7 +232,8 @@ fn note_duplicate(tcb: &mut Tcb, from: Seq, to: Seq) {
     }
 }
 
-/// An acknowledgment leaves at the next transmission.
+/// An acknowledgment leaves at the next transmission: after everything of this batch has been
+/// processed, and once (RFC 9293 3.10.7.4, MUST-58, MUST-59).
 pub(crate) fn ack_now(tcb: &mut Tcb, env: &mut Env) {
     tcb.ack_due = true;
     env.enqueue(tcb, list::ACK);
@@ -261,7 +263,7 @@ fn text_arrives(tcb: &mut Tcb, env: &mut Env, now: Instant, seq: Seq, payload: &
     let kept = fresh.get(..room).unwrap_or(fresh);
     let truncated = kept.len() < fresh.len();
     if !kept.is_empty() && tcb.owner == Owner::Nobody {
-        // RFC 9293 3.6.1: data for an application that is gone is lost data, and must be said so.
+        // RFC 9293 3.6.1 (SHLD-3): data for an application that is gone is lost data, and must be said so.
         env.reset(tcb, now);
         tcb.finish(env);
         return;
@@ -279,7 +281,7 @@ fn text_arrives(tcb: &mut Tcb, env: &mut Env, now: Instant, seq: Seq, payload: &
     }
 }
 
-/// Puts `data` at `offset` from RCV.NXT. False: there was no memory for any of it.
+/// Puts `data` at `offset` from RCV.NXT; what is early is kept (RFC 9293 3.10.7.4, SHLD-31). False: there was no memory for any of it.
 fn store(tcb: &mut Tcb, env: &mut Env, now: Instant, offset: u32, data: &[u8]) -> bool {
     let mut data = data;
     if offset > 0 && !tcb.ranges.has_room(offset, offset + data.len() as u32) {
@@ -302,7 +304,7 @@ fn store(tcb: &mut Tcb, env: &mut Env, now: Instant, offset: u32, data: &[u8]) -
     }
     tcb.rcv_mss = tcb.rcv_mss.max(len.min(u32::from(tcb.adv_mss)));
     if offset > 0 {
-        // RFC 5681 4.2: a duplicate acknowledgment at once.
+        // RFC 5681 4.2, RFC 9293 MAY-13: a duplicate acknowledgment at once.
         tcb.ranges.insert(offset, offset + len);
         tcb.account.rcv_ooopack = tcb.account.rcv_ooopack.wrapping_add(1);
         let (rcv_nxt, ranges) = (tcb.rcv_nxt, &tcb.ranges);
@@ -328,8 +330,8 @@ fn store(tcb: &mut Tcb, env: &mut Env, now: Instant, offset: u32, data: &[u8]) -
     true
 }
 
-/// RFC 9293 3.8.6.3 (MUST-58, MUST-59) and RFC 5681 4.2: at least every second full segment at
-/// once, the rest within the delay.
+/// RFC 9293 3.8.6.3 (SHLD-18, SHLD-19, MUST-40) and RFC 5681 4.2: at least every second full
+/// segment at once, the rest within the delay.
 fn acknowledge_in_order(tcb: &mut Tcb, env: &mut Env, now: Instant) {
     let unacked = u32::try_from(tcb.rcv_nxt - tcb.rcv_wup).unwrap_or(0);
     if unacked > tcb.rcv_mss || tcb.quick_acks > 0 {

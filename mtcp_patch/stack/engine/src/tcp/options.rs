@@ -46,7 +46,7 @@ impl Offer {
         (0..MAX_WINDOW_SCALE).find(|shift| bytes >> shift <= 65_535).unwrap_or(MAX_WINDOW_SCALE)
     }
 
-    /// The options of our SYN or SYN-ACK.
+    /// The options of our SYN or SYN-ACK (RFC 9293 3.7.1, MUST-14, SHLD-5).
     pub(crate) fn syn_options(&self) -> Options {
         let Self { mss, wscale, sack, timestamps } = *self;
         Options { mss: Some(mss), wscale, sack_permitted: sack, timestamps, ..Options::default() }
@@ -82,6 +82,7 @@ mod tests {
     use super::*;
     use core::net::{Ipv4Addr, Ipv6Addr};
 
+    /// RFC 9293 MUST-15, MUST-67.
     #[test]
     fn mss_follows_the_mtu_and_the_family() {
         let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));

@@ -60,6 +60,7 @@ fn header(tcb: &mut Tcb, env: &mut Env, now: Instant, seq: Seq, flags: Flags) ->
         },
         urgent: 0,
         ecn: 0,
+        // RFC 9293 3.9.1.9 (MUST-48, SHLD-21, SHLD-22), 3.9.2 (MUST-49).
         dscp: tcb.options.dscp,
         hop_limit: tcb.options.hop_limit.unwrap_or(HOP_LIMIT),
         ip_id: env.next_ip_id(),
@@ -152,7 +153,7 @@ pub(crate) fn acknowledgment(
         return Turn::Done;
     }
     if tcb.probe_due {
-        // One sequence number before SND.UNA: whoever receives it must answer (RFC 9293 3.8.4).
+        // One sequence number before SND.UNA: whoever receives it must answer (RFC 9293 3.8.4, SHLD-12).
         let seq = tcb.snd_una - 1;
         let header = header(tcb, env, now, seq, Flags::ACK);
         if !sink.put(env, &header, [&[], &[]]) {
@@ -206,7 +207,7 @@ pub(crate) fn data(tcb: &mut Tcb, env: &mut Env, now: Instant, sink: &mut Sink<'
     Turn::More
 }
 
-/// The next segment that the rules let go.
+/// The next segment that the rules let go: as large as possible (RFC 9293 3.9.1.2, SHLD-28).
 fn plan(tcb: &Tcb) -> Option<Plan> {
     let data_end = tcb.data_end();
     let mss = payload_limit(tcb);
@@ -228,7 +229,7 @@ fn plan(tcb: &Tcb) -> Option<Plan> {
     let again = tcb.snd_nxt.lt(tcb.snd_max);
     let usable = if again && flight == 0 {
         // After a timeout one segment of what had been sent goes out even when the peer has shrunk
-        // its window below that (RFC 9293 3.8.6, SHLD-16). Nothing new goes beyond the window.
+        // its window below that (RFC 9293 3.8.6, MUST-34, SHLD-15, SHLD-16). Nothing new goes beyond the window.
         let sent = u32::try_from(tcb.snd_max - tcb.snd_nxt).unwrap_or(0);
         mss.min(sent.max(tcb.snd_wnd))
     } else {
@@ -244,10 +245,10 @@ fn plan(tcb: &Tcb) -> Option<Plan> {
         || again
         || (len > 0 && tcb.push)
         || if len == unsent {
-            // The rest of the data: Nagle.
+            // The rest of the data: Nagle (RFC 9293 3.7.4, SHLD-7, MUST-17).
             !tcb.options.cork && (tcb.options.nodelay || !small_in_flight(tcb))
         } else {
-            // Cut by the window: only half of the largest one seen is worth a segment.
+            // RFC 9293 3.8.6.2.1 (MUST-38): cut by the window, only half of the largest one seen is worth a segment.
             len >= tcb.max_snd_wnd / 2
         };
     go.then_some(Plan { seq: tcb.snd_nxt, len, fin, resend: false })
@@ -267,7 +268,8 @@ fn send(tcb: &mut Tcb, env: &mut Env, now: Instant, sink: &mut Sink<'_>, plan: P
         flags |= Flags::FIN;
     }
     if last && plan.len > 0 {
-        // RFC 9293 3.9.1.2 (SHLD-29): PSH on the last segment of what the application wrote.
+        // RFC 9293 3.9.1.2 (MUST-61, SHLD-27): PSH on the last segment of what the application
+        // wrote.
         flags |= Flags::PSH;
     }
     let header = header(tcb, env, now, plan.seq, flags);

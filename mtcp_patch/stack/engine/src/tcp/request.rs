@@ -163,7 +163,8 @@ impl Request {
         }
     }
 
-    /// RFC 9293 3.10.7.4 for SYN-RECEIVED, in its order.
+    /// RFC 9293 3.10.7.4 for SYN-RECEIVED, in its order. The open was passive (3.5, MUST-11): a reset
+    /// ends it in silence.
     pub(crate) fn judge(&self, env: &mut Env, now: Instant, seg: &Segment<'_>) -> Verdict {
         let (mut seq, mut flags) = (seg.seq, seg.flags);
         if flags.contains(Flags::SYN) && seq == self.syn.seq {

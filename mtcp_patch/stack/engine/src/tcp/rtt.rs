@@ -1,4 +1,5 @@
-//! Round-trip time and retransmission timeout: RFC 6298.
+//! Round-trip time and retransmission timeout: RFC 6298, which RFC 9293 3.8.1 (MUST-18) demands, with
+//! its exponential back-off (MUST-19).
 //!
 //! Fed by `ack` with samples of segments that were sent once only (Karn's algorithm) or that carry
 //! a timestamp, backed off by `timer`. Times in microseconds.
@@ -115,6 +116,7 @@ mod tests {
     const MIN: u64 = 200_000;
     const MAX: u64 = 120_000_000;
 
+    /// RFC 9293 MUST-18, MUST-19.
     #[test]
     fn starts_at_one_second_and_backs_off() {
         let mut rtt = Rtt::new(1_000_000);
@@ -128,6 +130,7 @@ mod tests {
         assert_eq!(rtt.rto_us(MAX), 3_000_000);
     }
 
+    /// RFC 9293 MUST-18.
     #[test]
     fn first_sample_and_smoothing() {
         let mut rtt = Rtt::new(1_000_000);

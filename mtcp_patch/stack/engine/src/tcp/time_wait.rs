@@ -62,7 +62,7 @@ pub(crate) fn judge(
     }
     if seg.flags.contains(Flags::SYN) && !seg.flags.contains(Flags::ACK) {
         // RFC 9293 MAY-2: a SYN beyond everything of the old connection opens a new one.
-        // RFC 6191 2: so does one with a later timestamp.
+        // RFC 6191 2, RFC 9293 SHLD-4: so does one with a later timestamp.
         let new = seg.seq.gt(rcv_nxt) || timestamps.is_newer_syn(&seg.options);
         return (if new { Verdict::Reopen } else { Verdict::Stay }, !new);
     }

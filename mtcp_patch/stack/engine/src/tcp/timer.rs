@@ -152,7 +152,7 @@ fn fire(tcb: &mut Tcb, env: &mut Env, now: Instant, timer: Timer) {
     }
 }
 
-/// RFC 6298 (5.4) to (5.6).
+/// RFC 6298 (5.4) to (5.6); RFC 9293 3.8.3 (MUST-20, MUST-22, SHLD-11): after so many it ends.
 fn retransmit(tcb: &mut Tcb, env: &mut Env, now: Instant) {
     let orphan = tcb.owner == Owner::Nobody;
     let limit = match tcb.state {
@@ -184,7 +184,7 @@ fn retransmit(tcb: &mut Tcb, env: &mut Env, now: Instant) {
 
 /// How much longer the peer may stay silent, in microseconds; `None`: until the next repetitions
 /// have been tried. With `TCP_USER_TIMEOUT` time decides, else the number of repetitions; a SYN
-/// is bound by both (Linux: `tcp_write_timeout`).
+/// is bound by both (Linux: `tcp_write_timeout`). RFC 9293 3.8.3 (MUST-21): R2 is the application's.
 fn patience(tcb: &mut Tcb, now: Instant, since: Instant, retries: u8) -> Option<u64> {
     let stalled = now.micros_since(*tcb.stalled_since.get_or_insert(since));
     let user_timeout_us = tcb.options.user_timeout_us;
@@ -195,8 +195,8 @@ fn patience(tcb: &mut Tcb, now: Instant, since: Instant, retries: u8) -> Option<
     (user_timeout_us > 0).then(|| user_timeout_us.saturating_sub(stalled))
 }
 
-/// RFC 9293 3.8.6.1: probes of a closed window, at growing intervals, for as long as the peer
-/// answers. Where the window is merely too small for a full segment, this is the override timeout
+/// RFC 9293 3.8.6.1 (MUST-35, MUST-36, SHLD-30): probes of a closed window, at growing intervals,
+/// for as long as the peer answers. Where the window is merely too small for a full segment, this is the override timeout
 /// of the silly window rule (RFC 9293 3.8.6.2.1).
 fn persist(tcb: &mut Tcb, env: &mut Env, now: Instant) {
     let limit = if tcb.owner == Owner::Nobody {
@@ -222,7 +222,8 @@ fn persist(tcb: &mut Tcb, env: &mut Env, now: Instant) {
     start(tcb, env, Timer::Retransmit, now + interval.min(patience.unwrap_or(u64::MAX)));
 }
 
-/// Data waits, nothing is in flight, and the window forbids sending: somebody must ask.
+/// Data waits, nothing is in flight, and the window forbids sending: somebody must ask, after a
+/// timeout (RFC 9293 3.8.6.1, SHLD-29). So no data is held back for ever (MUST-60).
 pub(crate) fn start_persist(tcb: &mut Tcb, env: &mut Env, now: Instant) {
     if tcb.in_flight() == 0 && !tcb.timers.is_running(Timer::Retransmit) {
         tcb.persist = true;
@@ -231,7 +232,8 @@ pub(crate) fn start_persist(tcb: &mut Tcb, env: &mut Env, now: Instant) {
     }
 }
 
-/// Starts probing of an idle connection when the application wants it; stops it otherwise.
+/// Starts probing of an idle connection when the application wants it; stops it otherwise
+/// (RFC 9293 3.8.4, MUST-24).
 pub(crate) fn start_keepalive(tcb: &mut Tcb, env: &mut Env, now: Instant) {
     let keepalive = tcb.options.keepalive;
     if keepalive.on && tcb.state.is_synchronized() && tcb.state != State::TimeWait {
@@ -241,6 +243,7 @@ pub(crate) fn start_keepalive(tcb: &mut Tcb, env: &mut Env, now: Instant) {
     }
 }
 
+/// RFC 9293 3.8.4 (MUST-26, MUST-29): in silence only, and not for one unanswered probe.
 fn keepalive(tcb: &mut Tcb, env: &mut Env, now: Instant) {
     let options = tcb.options.keepalive;
     if !options.on || tcb.state == State::TimeWait {
@@ -274,7 +277,7 @@ fn gives_up(tcb: &Tcb, silent_us: u64) -> bool {
     }
 }
 
-/// Starts or restarts 2 MSL; nothing else matters in TIME-WAIT.
+/// Starts or restarts 2 MSL (RFC 9293 3.6.1, MUST-13); nothing else matters in TIME-WAIT.
 pub(crate) fn enter_time_wait(tcb: &mut Tcb, env: &mut Env, now: Instant) {
     for timer in [Timer::Retransmit, Timer::Keepalive, Timer::Cork, Timer::DelayedAck] {
         stop(tcb, timer);

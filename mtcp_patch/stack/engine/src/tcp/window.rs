@@ -16,13 +16,13 @@ use super::tcb::Tcb;
 use crate::limits::Config;
 use crate::wire::{Segment, Seq};
 
-/// Bytes that the peer may still send from RCV.NXT on.
+/// Bytes that the peer may still send from RCV.NXT on (RFC 9293 MUST-1: 32 bits, unsigned).
 pub(crate) fn receive_window(tcb: &Tcb) -> u32 {
     u32::try_from(tcb.rcv_adv - tcb.rcv_nxt).unwrap_or(0)
 }
 
 /// RFC 9293 3.10.7.4, first step, in the form that also lets a zero window take acknowledgments,
-/// resets and the segment at the very edge: some of seq..end is not old, and seq is not beyond the
+/// resets (MUST-66) and the segment at the very edge: some of seq..end is not old, and seq is not beyond the
 /// window.
 pub(crate) fn is_acceptable(tcb: &Tcb, seq: Seq, end: Seq) -> bool {
     end.ge(tcb.rcv_nxt) && seq.le(tcb.rcv_nxt + receive_window(tcb))
@@ -52,7 +52,7 @@ pub(crate) fn advertise(tcb: &mut Tcb) -> u16 {
     let window = offer(tcb);
     let scale = if tcb.wscale_ok { tcb.rcv_wscale } else { 0 };
     let unit = (1u32 << scale) - 1;
-    // RFC 7323 2.4: a window that is not a multiple of the unit is rounded up, so that the edge
+    // RFC 9293 SHLD-14, RFC 7323 2.4: a window that is not a multiple of the unit is rounded up, so that the edge
     // does not move left; but down where it would pass the end of the buffer by more than that.
     let up = window.saturating_add(unit) & !unit;
     let rounded = if up <= free(tcb).saturating_add(unit) { up } else { window };

@@ -132,6 +132,7 @@ mod tests {
         }
     }
 
+    /// RFC 9293 MUST-57, MUST-63.
     #[test]
     fn groups_and_nobody_are_refused_on_either_side() {
         for bad in ["0.0.0.0", "0.1.2.3", "224.0.0.1", "255.255.255.255"] {

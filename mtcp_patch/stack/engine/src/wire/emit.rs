@@ -75,6 +75,7 @@ impl Header {
         let segment_len = self.tcp_len() + payload_len;
         let (addresses, segment) = self.emit_ip(caps, segment_len, out)?;
         self.emit_tcp(payload, segment)?;
+        // RFC 9293 3.1, MUST-2: always, here or in the device.
         if caps.tx_checksum {
             let sum = Sum::default().pseudo_header(addresses, protocol::TCP, segment_len);
             let check = sum.bytes(segment).finish();
@@ -169,6 +170,7 @@ mod tests {
         Caps { medium, mtu: 65535, rx_checksum, tx_checksum: true, hw_addr: [0; 6] }
     }
 
+    /// RFC 9293 MUST-2.
     #[test]
     fn what_is_emitted_parses() {
         for medium in [Medium::Ip, Medium::Ethernet] {

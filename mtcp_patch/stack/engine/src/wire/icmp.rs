@@ -85,6 +85,7 @@ pub(crate) fn parse_v4(ip: &Ip<'_>, rx: RxChecksum) -> Result<IcmpError, Drop> {
         // Type 4, source quench, must be ignored (RFC 6633 3).
         (11, code) => IcmpKind::TimeExceeded { code },
         (12, code) => IcmpKind::ParameterProblem { code },
+        // Requests, answers, and RFC 9293 3.9.2.2, MUST-55: source quench.
         _ => return Err(Drop::IcmpIgnored),
     };
     let inner = ipv4::fields(m.body)?;
@@ -178,6 +179,7 @@ mod tests {
         assert_eq!(verdict(&error(true, 1, 0, 0, &inner[..47])), Err(Drop::Truncated));
     }
 
+    /// RFC 9293 MUST-55.
     #[test]
     fn kinds_of_both_families() {
         let v4_inner = v4(6, &[], &tcp(false, 0x10, &[], b""));

@@ -73,7 +73,7 @@ pub(crate) fn parse(packet: &[u8], rx_checksum: RxChecksum) -> Result<Ip<'_>, Dr
     Ok(Ip { addresses: Addresses::V4(f.addresses), protocol: f.protocol, ecn: f.ecn, payload })
 }
 
-/// Walks the options. All are ignored (RFC 1122 3.2.1.8: unknown ones must be) but source routes:
+/// Walks the options. All are ignored (RFC 1122 3.2.1.8, RFC 9293 MUST-50: unknown ones must be) but source routes:
 /// like Linux by default and by the advice of RFC 7126 4.3, we take part in none.
 fn check_options(mut options: &[u8]) -> Result<(), Drop> {
     while let Some((&kind, rest)) = options.split_first() {
@@ -194,6 +194,7 @@ mod tests {
         assert!(parse(&packet, Trusted).is_ok());
     }
 
+    /// RFC 9293 MUST-50, MUST-51, MUST-53.
     #[test]
     fn options_are_skipped_and_source_routes_refused() {
         for options in

@@ -55,8 +55,8 @@ impl Options {
         Ok(options)
     }
 
-    // RFC 9293 3.2, MUST-5 and MUST-6: any option in any segment, unknown ones skipped by their
-    // length; MUST-7: prepared for an illegal length.
+    // RFC 9293 3.2, MUST-4, MUST-5 and MUST-6: any option in any segment, unknown ones skipped by
+    // their length (MUST-68), wherever they begin (MUST-64); MUST-7: prepared for an illegal length.
     fn walk(&mut self, mut rest: &[u8]) -> Result<(), Drop> {
         while let Some((&kind, after)) = rest.split_first() {
             match kind {
@@ -98,7 +98,7 @@ impl Options {
         Ok(())
     }
 
-    // RFC 9293 MUST-65, RFC 7323 2.2, RFC 2018 2: these are for SYN segments and are ignored in
+    // RFC 9293 3.2 (MUST-65), RFC 7323 2.2, RFC 2018 2: these are for SYN segments and are ignored in
     // others; SACK blocks are for segments after the SYN.
     fn keep_those_for(&mut self, flags: Flags) {
         if flags.contains(Flags::SYN) {
@@ -235,6 +235,7 @@ mod tests {
         assert_eq!(out, bytes);
     }
 
+    /// RFC 9293 MUST-5, MUST-65.
     #[test]
     fn options_of_a_syn_mean_nothing_elsewhere() {
         let bytes = [2, 4, 5, 180, 4, 2, 1, 1, 1, 3, 3, 7];
@@ -244,6 +245,7 @@ mod tests {
         assert_eq!(parse(&sack).map(|options| options.sack[0]), Ok(Some((Seq(1), Seq(2)))));
     }
 
+    /// RFC 9293 MUST-4, MUST-6, MUST-64, MUST-68.
     #[test]
     fn unknown_options_are_skipped_and_the_end_ends() {
         assert_eq!(parse(&[254, 4, 1, 2, 30, 2, 0, 3]), Ok(Options::default()));
@@ -252,6 +254,7 @@ mod tests {
         assert_eq!(parse(&after).map(|options| options.timestamps), Ok(Some((1, 2))));
     }
 
+    /// RFC 9293 MUST-7.
     #[test]
     fn illegal_lengths_are_refused() {
         for bytes in [

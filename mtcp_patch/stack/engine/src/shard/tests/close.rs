@@ -1,6 +1,7 @@
 use super::*;
 use crate::event::ready;
 
+/// RFC 9293 MUST-13.
 #[test]
 fn active_close_through_time_wait() {
     let (mut b, id) = Bench::accepted();
@@ -62,6 +63,7 @@ fn both_fins_acknowledged_in_one_segment() {
     assert_eq!((b.state(id), b.brief()), (State::TimeWait, std::vec![(A, 2, 2, 0)]));
 }
 
+/// RFC 9293 MUST-12.
 #[test]
 fn half_close_goes_on_receiving() {
     let (mut b, id) = Bench::accepted();
@@ -99,6 +101,7 @@ fn time_wait_ends_while_the_application_still_holds_the_connection() {
 }
 
 /// RFC 2525 2.17.
+/// RFC 9293 SHLD-3.
 #[test]
 fn close_with_unread_data_resets() {
     let (mut b, id) = Bench::accepted();
@@ -109,6 +112,7 @@ fn close_with_unread_data_resets() {
     assert!(b.events().contains(&Event::Freed(id)));
 }
 
+/// RFC 9293 SHLD-3.
 #[test]
 fn data_for_an_orphan_resets() {
     let (mut b, id) = Bench::accepted();
@@ -146,6 +150,7 @@ fn an_orphan_gives_up_sooner() {
     assert_eq!(b.events(), [Event::Freed(id)]);
 }
 
+/// RFC 9293 MUST-60.
 #[test]
 fn a_fin_waits_for_the_data_before_it() {
     let (mut b, id) = Bench::accepted();
@@ -197,6 +202,7 @@ fn a_new_syn_ends_time_wait() {
     assert!(b.shard.accept(b.listener).is_ok());
 }
 
+/// RFC 1337, RFC 5961 3.2.
 #[test]
 fn an_exact_reset_ends_time_wait() {
     let (mut b, id) = Bench::accepted();
@@ -232,6 +238,7 @@ fn close_while_connecting_leaves_nothing() {
 }
 
 /// What Linux does: data that arrived stays readable, then the error once, then end of stream.
+/// RFC 9293 MUST-12.
 #[test]
 fn after_a_reset() {
     let (mut b, id) = Bench::accepted();
@@ -260,6 +267,7 @@ fn a_reset_after_the_peers_fin_is_a_broken_pipe() {
 }
 
 /// RFC 5961 3.2 and 4.2: a challenge, and not more than one in half a second.
+/// RFC 9293 MAY-12.
 #[test]
 fn inexact_resets_and_syns_are_challenged() {
     let (mut b, id) = Bench::accepted();

@@ -2,6 +2,7 @@ use super::*;
 use crate::event::ready;
 use crate::wire::IcmpKind;
 
+/// RFC 9293 MUST-40, SHLD-18, SHLD-19.
 #[test]
 fn every_second_full_segment_is_acknowledged_at_once() {
     let (mut b, id) = Bench::accepted();
@@ -61,6 +62,7 @@ fn an_answer_carries_the_acknowledgment() {
     assert_eq!(b.next_sent(150_000).1, []);
 }
 
+/// RFC 9293 SHLD-31, MAY-13.
 #[test]
 fn out_of_order_segments_are_reassembled() {
     let (mut b, id) = Bench::accepted();
@@ -95,6 +97,7 @@ fn what_is_outside_the_window_is_cut() {
     assert_eq!(b.recv(id).unwrap().len(), 1400);
 }
 
+/// RFC 9293 SHLD-27, SHLD-28.
 #[test]
 fn two_small_writes_of_one_turn_leave_together() {
     let (mut b, id) = Bench::accepted();
@@ -103,6 +106,7 @@ fn two_small_writes_of_one_turn_leave_together() {
     assert_eq!(b.brief(), [(PA, 1, 1, 10)]);
 }
 
+/// RFC 9293 SHLD-7, MUST-17.
 #[test]
 fn nagle_holds_a_second_small_segment_until_the_first_is_acknowledged() {
     let (mut b, id) = Bench::accepted();
@@ -138,6 +142,7 @@ fn a_cork_holds_partial_segments_for_a_while() {
     assert_eq!(b.sent()[0].payload, b"held");
 }
 
+/// RFC 9293 MUST-16.
 #[test]
 fn segments_follow_the_peers_mss_and_our_mtu() {
     let (mut b, id) = Bench::accepted();
@@ -152,6 +157,7 @@ fn segments_follow_the_peers_mss_and_our_mtu() {
     assert_eq!(sizes, [1460, 1460, 80]);
 }
 
+/// RFC 9293 MUST-19; RFC 6928 2.
 #[test]
 fn the_initial_window_is_ten_segments() {
     let (mut b, id) = Bench::accepted();
@@ -177,6 +183,7 @@ fn a_device_that_refuses_loses_nothing() {
     assert!(!b.shard.has_output(DEVICE));
 }
 
+/// RFC 5681 3.2, RFC 6582 3.2.
 #[test]
 fn three_duplicates_resend_one_segment() {
     let (mut b, id) = Bench::accepted();
@@ -213,6 +220,7 @@ fn the_first_two_duplicates_let_new_data_go() {
     assert_eq!(b.brief(), [(A, 1, 1, MSS)]);
 }
 
+/// RFC 9293 MUST-19.
 #[test]
 fn a_lost_window_is_repeated_from_its_start() {
     let (mut b, id) = Bench::accepted();
@@ -228,6 +236,7 @@ fn a_lost_window_is_repeated_from_its_start() {
     assert_eq!(b.next_sent(10_000_000).1, []);
 }
 
+/// RFC 9293 MUST-20, SHLD-11.
 #[test]
 fn unanswered_data_ends_in_a_timeout() {
     let (mut b, id) = Bench::accepted();
@@ -243,6 +252,7 @@ fn unanswered_data_ends_in_a_timeout() {
 }
 
 /// What had been sent goes out again after a timeout, and nothing new with it beyond the window.
+/// RFC 9293 MUST-34, SHLD-15, SHLD-16.
 #[test]
 fn a_timeout_does_not_overrun_the_window() {
     let mut b = Bench::new();
@@ -257,6 +267,7 @@ fn a_timeout_does_not_overrun_the_window() {
     assert!(ends.len() >= 4 && ends.iter().all(|&end| end <= 601), "{ends:?}");
 }
 
+/// RFC 9293 MUST-35, MUST-36, MUST-37, SHLD-29, SHLD-30.
 #[test]
 fn a_closed_window_is_probed_for_as_long_as_the_peer_answers() {
     let (mut b, id) = Bench::accepted();
@@ -307,6 +318,7 @@ fn probes_without_answer_end() {
 }
 
 /// RFC 9293 3.8.6.2.1: a small window is filled only after the override timeout.
+/// RFC 9293 MUST-38.
 #[test]
 fn the_sender_avoids_silly_windows() {
     let (mut b, id) = Bench::accepted();
@@ -322,6 +334,7 @@ fn the_sender_avoids_silly_windows() {
 }
 
 /// RFC 9293 3.8.6.2.2, and the window update that wakes a blocked peer.
+/// RFC 9293 MUST-39.
 #[test]
 fn the_receiver_avoids_silly_windows() {
     let (mut b, id) = Bench::accepted();
@@ -402,6 +415,7 @@ fn an_acknowledgment_of_the_future_or_of_long_ago_is_challenged() {
     assert_eq!(b.recv(id), Err(Error::WouldBlock));
 }
 
+/// RFC 1191 6, RFC 8201 4, RFC 5927 4.1.
 #[test]
 fn a_router_that_needs_smaller_packets_is_believed_within_reason() {
     let (mut b, id) = Bench::accepted();
@@ -423,6 +437,7 @@ fn a_router_that_needs_smaller_packets_is_believed_within_reason() {
     assert_eq!(sizes, [560, 440]);
 }
 
+/// RFC 9293 MUST-54, MUST-56, SHLD-26.
 #[test]
 fn an_unreachable_host_ends_a_connect_but_not_a_connection() {
     let unreachable = |b: &Bench, code| wire::IcmpError {

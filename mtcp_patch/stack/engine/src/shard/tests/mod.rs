@@ -9,6 +9,7 @@ mod open;
 mod options;
 mod queues;
 mod requests;
+mod rfc9293;
 mod sack_receiver;
 mod tcp_info;
 mod timers;

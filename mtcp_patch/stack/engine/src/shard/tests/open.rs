@@ -2,6 +2,7 @@ use super::*;
 use crate::event::ready;
 use crate::stats::Refusal;
 
+/// RFC 9293 MUST-14, SHLD-5.
 #[test]
 fn passive_open() {
     let mut b = Bench::new();
@@ -37,6 +38,7 @@ fn window_scale_is_agreed_when_both_offer_it() {
     assert_eq!(b.brief(), [(A, 1, 1, 800)]);
 }
 
+/// RFC 9293 MUST-14, SHLD-5.
 #[test]
 fn active_open() {
     let mut b = Bench::new();
@@ -53,6 +55,7 @@ fn active_open() {
 }
 
 /// RFC 9293 figure 8.
+/// RFC 9293 MUST-10.
 #[test]
 fn simultaneous_open() {
     let mut b = Bench::new();
@@ -82,6 +85,7 @@ fn close_during_a_simultaneous_open_sends_the_fin_afterwards() {
     assert_eq!(b.state(id), State::FinWait1);
 }
 
+/// RFC 9293 MUST-12.
 #[test]
 fn a_reset_refuses_the_connection_once() {
     let mut b = Bench::new();
@@ -115,6 +119,7 @@ fn a_reset_that_acknowledges_nothing_of_ours_is_ignored() {
     assert_eq!(b.state(id), State::SynSent);
 }
 
+/// RFC 9293 MUST-22, MUST-23.
 #[test]
 fn nobody_answers_and_connect_times_out() {
     let mut b = Bench::new();
@@ -201,6 +206,7 @@ fn data_may_come_with_the_last_ack_of_the_handshake() {
 }
 
 /// RFC 6528: unpredictable from one connection to another, increasing for the same one.
+/// RFC 9293 MUST-8, MUST-9, SHLD-1.
 #[test]
 fn initial_sequence_numbers() {
     let mut b = Bench::new();
@@ -309,6 +315,7 @@ fn addresses_are_checked() {
     assert_eq!(b.shard.connect(b.now, good), Err(Error::AddrInUse));
 }
 
+/// RFC 9293 MUST-41, MUST-43.
 #[test]
 fn listeners_are_found_by_address_then_wildcard_then_dual_stack() {
     let mut b = Bench::new();

@@ -25,6 +25,7 @@ fn until_given_up(b: &mut Bench, id: ConnId) -> (usize, u64) {
 }
 
 /// RFC 5482 2; Linux `tcp_clamp_rto_to_user_timeout`: the last timer is cut to the time that is left.
+/// RFC 9293 MUST-21.
 #[test]
 fn user_timeout_ends_retransmission_after_a_time_and_not_after_a_number() {
     let (mut b, id) = Bench::accepted();
@@ -234,7 +235,7 @@ fn quickack_acknowledges_at_once_what_was_delayed() {
     assert_eq!((b.brief(), b.shard.is_quickack(id)), (std::vec![], false));
 }
 
-/// RFC 2474 3 and RFC 9293 3.9.1.3 (MUST-49): DSCP and TTL are the application's.
+/// RFC 2474 3 and RFC 9293 3.9.1.9 (MUST-48, MUST-49, SHLD-21, SHLD-22): DSCP and TTL are the application's.
 #[test]
 fn tos_and_ttl_stand_in_every_header() {
     let (mut b, id) = Bench::accepted();

@@ -6,6 +6,7 @@ fn keepalive(b: &mut Bench, id: ConnId) {
     b.shard.set_options(b.now, id, ConnOptions { keepalive, ..ConnOptions::default() });
 }
 
+/// RFC 9293 MUST-24, MUST-26, MUST-27, MUST-29, SHLD-12.
 #[test]
 fn keepalive_probes_an_idle_peer_and_gives_up() {
     let (mut b, id) = Bench::accepted();
@@ -27,6 +28,7 @@ fn keepalive_probes_an_idle_peer_and_gives_up() {
     assert_eq!(b.recv(id), Err(Error::TimedOut));
 }
 
+/// RFC 9293 MUST-24.
 #[test]
 fn keepalive_can_be_switched_off() {
     let (mut b, id) = Bench::accepted();
@@ -42,6 +44,7 @@ fn a_keepalive_of_the_peer_is_answered() {
     assert_eq!(b.brief(), [(A, 1, 1, 0)]);
 }
 
+/// RFC 9293 MUST-25.
 #[test]
 fn an_idle_connection_wakes_nobody() {
     let (mut b, id) = Bench::accepted();

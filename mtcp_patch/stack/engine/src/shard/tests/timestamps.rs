@@ -154,6 +154,7 @@ fn a_repeated_segment_is_measured_by_its_echo() {
 }
 
 /// RFC 6191 2.
+/// RFC 9293 SHLD-4.
 #[test]
 fn a_syn_with_a_later_timestamp_reopens_time_wait() {
     for (value, reopens) in [(2000, true), (999, false)] {

@@ -4,7 +4,8 @@
 //! algorithm, a [`Controller`], which is a file beside this one and a variant of [`Algorithm`]. An
 //! algorithm never decides what is lost or when to send, only how the window grows and what is
 //! left of it after a loss. Windows are counted in segments, as Linux does: acknowledgments that
-//! are split into many small ones gain nothing.
+//! are split into many small ones gain nothing. RFC 9293 3.8.2 (MUST-19) demands slow start and
+//! congestion avoidance.
 
 mod newreno;
 

@@ -55,6 +55,7 @@ mod tests {
         }
     }
 
+    /// RFC 9293 MUST-19.
     #[test]
     fn slow_start_doubles_then_one_segment_a_window() {
         let mut c = Congestion::new();
