@@ -40,5 +40,6 @@ pub use limits::Config;
 pub use listen::{ListenOptions, ListenerInfo};
 pub use shard::{ConnInfo, ConnectOptions, Path, Shard, TcpInfo};
 pub use stats::{Refusal, Stats};
+pub use tcp::congestion::CongestionControl;
 pub use tcp::conn_options::{ConnOptions, Keepalive};
 pub use tcp::State;

@@ -106,6 +106,9 @@ pub struct Config {
     pub timestamps: bool,
     /// Whether selective acknowledgment is offered and taken (RFC 2018; Linux: `tcp_sack`).
     pub sack: bool,
+    /// Whether a silent sender begins with a small window again (RFC 5681 4.1; Linux:
+    /// `tcp_slow_start_after_idle`).
+    pub slow_start_after_idle: bool,
     /// Longest delay of an acknowledgment (RFC 9293 3.8.6.3: below 500 ms).
     pub delayed_ack_us: u64,
     /// Longest time that a corked partial segment waits (Linux: 200 ms).
@@ -142,6 +145,7 @@ impl Default for Config {
             rto_max_us: 120_000_000,
             timestamps: true,
             sack: true,
+            slow_start_after_idle: true,
             delayed_ack_us: 40_000,
             cork_us: 200_000,
             fin_wait_2_us: 60_000_000,

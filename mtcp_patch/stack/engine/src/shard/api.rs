@@ -330,6 +330,9 @@ impl Shard {
             let max = u32::try_from(env.config.recv_buffer_bytes).unwrap_or(u32::MAX);
             tcb.rcv_limit = bytes.max(MIN_RECV_BUFFER_BYTES).min(max);
         }
+        if before.congestion != options.congestion {
+            tcb.congestion.choose(options.congestion);
+        }
         if before.keepalive != options.keepalive {
             tcb.keepalive_probes = 0;
             timer::start_keepalive(tcb, env, now);

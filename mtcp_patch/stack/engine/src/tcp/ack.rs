@@ -74,10 +74,10 @@ fn new_ack(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>) {
     tcb.account.bytes_acked += u64::from(acked);
     tcb.stalled_since = None;
     tcb.snd_nxt = tcb.snd_nxt.max(seg.ack);
-    measure(tcb, env, now, seg, flight);
+    let rtt_us = measure(tcb, env, now, seg, flight);
     tcb.retries = 0;
     tcb.rtt.reset_backoff();
-    recovery::on_new_ack(tcb, now, acked, flight);
+    recovery::on_new_ack(tcb, now, acked, flight, rtt_us);
     restart_timer(tcb, env, now);
     if tcb.tx.is_empty() {
         timer::watch_idle_buffers(tcb, env, now);
@@ -94,21 +94,25 @@ fn new_ack(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>) {
 
 /// Takes the round-trip time that `seg` shows. Our own clock is exact to a microsecond, but times
 /// one segment a round trip and none that was sent again (Karn); timestamps tell with every
-/// acknowledgment, and which copy of a segment it answers (RFC 7323 4.1), but to a tick.
-fn measure(tcb: &mut Tcb, env: &Env, now: Instant, seg: &Segment<'_>, flight: u32) {
+/// acknowledgment, and which copy of a segment it answers (RFC 7323 4.1), but to a tick. Returns
+/// the sample, in microseconds, when it is exact.
+fn measure(tcb: &mut Tcb, env: &Env, now: Instant, seg: &Segment<'_>, flight: u32) -> Option<u64> {
     let (min_us, max_us) = (env.config.rto_min_us, env.config.rto_max_us);
     match tcb.timed {
         Some((end, since)) if seg.ack.ge(end) => {
             tcb.timed = None;
-            tcb.rtt.sample(now.micros_since(since), min_us, max_us);
+            let sample = now.micros_since(since);
+            tcb.rtt.sample(sample, min_us, max_us);
+            Some(sample)
         }
         _ => {
-            let Some(sample) = tcb.timestamps.sample_us(now, &seg.options) else { return };
+            let sample = tcb.timestamps.sample_us(now, &seg.options)?;
             if timestamps::is_news(sample, tcb.rtt.srtt_us()) {
                 // RFC 7323 4.2: ExpectedSamples = ceiling(FlightSize / (SMSS * 2)).
                 let expected = flight.div_ceil(tcb.mss.saturating_mul(2).max(1));
                 tcb.rtt.sample_one_of(expected, sample, min_us, max_us);
             }
+            None
         }
     }
 }

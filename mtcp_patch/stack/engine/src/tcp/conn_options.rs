@@ -3,6 +3,7 @@
 //! Each is obeyed where its idea lives (`window`, `timer`, `output` …); here is only what they are.
 //! The host checks values as the kernel does, so whatever stands here makes sense.
 
+use super::congestion::CongestionControl;
 use crate::limits::MIN_SEND_MSS;
 
 /// TCP keepalive (RFC 9293 3.8.4): off unless asked for.
@@ -39,6 +40,8 @@ pub struct ConnOptions {
     pub keepalive: Keepalive,
     /// Upper limit of the payload of a segment, both ways (`TCP_MAXSEG`); takes effect before connect.
     pub maxseg: Option<u16>,
+    /// What moves the congestion window (`TCP_CONGESTION`).
+    pub congestion: CongestionControl,
     /// Receive buffer in bytes instead of automatic sizing (`SO_RCVBUF`).
     pub recv_buffer_bytes: Option<u32>,
     /// Send buffer in bytes instead of automatic sizing (`SO_SNDBUF`).

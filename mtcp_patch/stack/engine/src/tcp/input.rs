@@ -90,7 +90,7 @@ pub(crate) fn take_syn(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment
 fn established(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>) {
     tcb.change(Cause::SynAcked);
     timer::stop(tcb, Timer::Retransmit);
-    tcb.congestion = Congestion::new();
+    tcb.congestion = Congestion::new(tcb.options.congestion);
     if tcb.retries > 0 {
         // RFC 5681 3.1: a lost SYN leaves one segment; RFC 6298 (5.7): and a longer timeout.
         tcb.congestion.on_timeout(0);

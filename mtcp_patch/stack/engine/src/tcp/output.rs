@@ -172,7 +172,6 @@ pub(crate) fn acknowledgment(
         tcb.account.sent(now, 0, false);
         tcb.quick_acks = tcb.quick_acks.saturating_sub(1);
         acknowledged(tcb);
-        tcb.last_sent = tcb.last_sent.max(now);
     }
     Turn::Done
 }
@@ -191,6 +190,14 @@ pub(crate) fn data(tcb: &mut Tcb, env: &mut Env, now: Instant, sink: &mut Sink<'
         return Turn::Done;
     }
     timer::restart_after_idle(tcb, env, now);
+    let before = tcb.snd_max;
+    let turn = segments(tcb, env, now, sink);
+    let (sent, out) = (tcb.snd_max != before, tcb.segments_in_flight());
+    tcb.congestion.on_sent(sent, out, tcb.snd_una, tcb.snd_max);
+    turn
+}
+
+fn segments(tcb: &mut Tcb, env: &mut Env, now: Instant, sink: &mut Sink<'_>) -> Turn {
     for _ in 0..MAX_SEGMENTS_PER_TURN {
         let Some(plan) = plan(tcb) else {
             wait_for_room(tcb, env, now);
@@ -277,6 +284,9 @@ fn send(tcb: &mut Tcb, env: &mut Env, now: Instant, sink: &mut Sink<'_>, plan: P
         return false;
     }
     let end = plan.seq + plan.len + u32::from(plan.fin);
+    if tcb.in_flight() == 0 {
+        tcb.congestion.on_transmit_start(now, tcb.last_sent);
+    }
     tcb.account.sent(now, plan.len, plan.seq.lt(tcb.snd_max));
     if plan.seq.lt(tcb.snd_max) {
         env.stats.retransmits += 1;

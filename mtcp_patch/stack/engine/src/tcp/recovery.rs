@@ -67,28 +67,28 @@ pub(crate) fn on_duplicate_ack(tcb: &mut Tcb, env: &mut Env, now: Instant) {
 }
 
 /// `acked` new bytes were acknowledged; SND.UNA has moved. `flight` bytes were out before.
-pub(crate) fn on_new_ack(tcb: &mut Tcb, now: Instant, acked: u32, flight: u32) {
+pub(crate) fn on_new_ack(
+    tcb: &mut Tcb,
+    now: Instant,
+    acked: u32,
+    flight: u32,
+    rtt_us: Option<u64>,
+) {
     let mss = tcb.mss.max(1);
     let segments = acked.div_ceil(mss);
     tcb.recovery.duplicates = 0;
     if !tcb.recovery.fast {
         let flight = flight.div_ceil(mss);
-        let cwnd = tcb.congestion.cwnd();
-        let limited = if tcb.congestion.in_slow_start() {
-            flight.saturating_mul(2) >= cwnd
-        } else {
-            flight >= cwnd
-        };
         let ack = Ack {
             acked: segments,
             in_flight_before: flight,
-            rtt_us: None,
+            rtt_us,
             srtt_us: tcb.rtt.srtt_us(),
             min_rtt_us: 0,
             now,
             snd_una: tcb.snd_una,
             snd_max: tcb.snd_max,
-            limited,
+            limited: tcb.congestion.is_limited(),
         };
         tcb.congestion.on_ack(&ack);
         // Keeps `recover` within half the sequence space of SND.UNA on a connection without loss.

@@ -107,6 +107,7 @@ pub(crate) struct Tcb {
     pub(crate) congestion: Congestion,
     pub(crate) recovery: Recovery,
     pub(crate) timers: Timers,
+    /// When data or a SYN last left.
     pub(crate) last_sent: Instant,
     pub(crate) last_received: Instant,
     /// When an acknowledgment of a segment outside the window was last sent.
@@ -230,7 +231,7 @@ impl Tcb {
             timestamps: Timestamps::new(config.timestamps, origin.timestamp_offset),
             rtt: Rtt::new(config.rto_initial_us),
             timed: None,
-            congestion: Congestion::new(),
+            congestion: Congestion::new(origin.options.congestion),
             recovery: Recovery::new(origin.iss),
             timers: Timers::default(),
             last_sent: now,
@@ -331,6 +332,11 @@ impl Tcb {
         self.close_wanted
             || self.state.has_fin()
             || matches!(self.state, State::TimeWait | State::Closed)
+    }
+
+    /// Segments in flight, were they all full ones.
+    pub(crate) fn segments_in_flight(&self) -> u32 {
+        self.in_flight().div_ceil(self.mss.max(1))
     }
 
     /// The congestion window in bytes.
@@ -434,6 +440,6 @@ mod tests {
     /// with losses needs (ranges, blocks) is allocated when there are some.
     #[test]
     fn an_idle_connection_is_below_one_kib() {
-        assert!(core::mem::size_of::<Tcb>() <= 880, "{}", core::mem::size_of::<Tcb>());
+        assert!(core::mem::size_of::<Tcb>() <= 896, "{}", core::mem::size_of::<Tcb>());
     }
 }

@@ -307,7 +307,9 @@ pub(crate) fn watch_idle_buffers(tcb: &mut Tcb, env: &mut Env, now: Instant) {
 /// RFC 5681 4.1: after a silence of a whole timeout the window says nothing about the path.
 pub(crate) fn restart_after_idle(tcb: &mut Tcb, env: &Env, now: Instant) {
     let rto = tcb.rtt.rto_us(env.config.rto_max_us);
-    if tcb.in_flight() == 0 && now.micros_since(tcb.last_sent) > rto {
-        tcb.congestion.on_idle(now);
+    let idle = now.micros_since(tcb.last_sent);
+    let waits = tcb.data_end().gt(tcb.snd_nxt);
+    if env.config.slow_start_after_idle && waits && tcb.in_flight() == 0 && idle > rto {
+        tcb.congestion.restart(idle, rto);
     }
 }

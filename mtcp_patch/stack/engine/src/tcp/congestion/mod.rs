@@ -7,11 +7,19 @@
 //! are split into many small ones gain nothing. RFC 9293 3.8.2 (MUST-19) demands slow start and
 //! congestion avoidance.
 
+mod cubic;
+mod hystart;
 mod newreno;
+#[cfg(test)]
+mod tests;
+mod usage;
 
-pub(crate) use newreno::NewReno;
+use cubic::Cubic;
+use newreno::NewReno;
+use usage::Usage;
 
 use crate::time::Instant;
+use crate::wire::Seq;
 
 /// Largest window, in segments: with the largest segment what a scaled 16-bit window can express.
 const MAX_CWND: u32 = 1 << 20;
@@ -53,19 +61,12 @@ impl Window {
         self.cwnd
     }
 
-    /// The slow start threshold.
-    #[allow(dead_code)] // CUBIC's
-    pub(crate) fn ssthresh(&self) -> u32 {
-        self.ssthresh
-    }
-
     /// Sets the congestion window within its bounds.
     pub(crate) fn set_cwnd(&mut self, cwnd: u32) {
         self.cwnd = cwnd.clamp(1, MAX_CWND);
     }
 
     /// Sets the slow start threshold (an algorithm that leaves slow start early).
-    #[allow(dead_code)] // HyStart's
     pub(crate) fn set_ssthresh(&mut self, ssthresh: u32) {
         self.ssthresh = ssthresh.max(2);
     }
@@ -73,6 +74,12 @@ impl Window {
     /// RFC 5681 3.1: slow start is used below the threshold.
     pub(crate) fn in_slow_start(&self) -> bool {
         self.cwnd < self.ssthresh
+    }
+
+    /// The threshold below which slow start may take the present window again at once, were it lost
+    /// (Linux: `tcp_current_ssthresh`).
+    fn current_ssthresh(&self) -> u32 {
+        self.ssthresh.max((self.cwnd >> 1) + (self.cwnd >> 2))
     }
 
     /// RFC 5681 (2): one segment more for every one acknowledged, up to the threshold. Returns the
@@ -116,8 +123,8 @@ pub(crate) struct Ack {
     pub(crate) min_rtt_us: u64,
     pub(crate) now: Instant,
     /// SND.UNA after it, and the end of what has been sent: rounds are counted by them (HyStart).
-    pub(crate) snd_una: crate::wire::Seq,
-    pub(crate) snd_max: crate::wire::Seq,
+    pub(crate) snd_una: Seq,
+    pub(crate) snd_max: Seq,
     /// The window, not the application, held the sender back.
     pub(crate) limited: bool,
 }
@@ -137,20 +144,53 @@ pub(crate) trait Controller {
     fn undo(&mut self, window: &Window) -> u32 {
         window.cwnd.max(window.prior_cwnd)
     }
-    /// The sender begins again after a silence, or had less to send than the window allowed.
-    fn on_idle(&mut self, now: Instant);
+    /// The sender begins again with nothing in flight; it last sent `since` then.
+    fn on_idle(&mut self, now: Instant, since: Instant);
 }
 
-/// The algorithms there are.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Algorithm {
+/// The algorithms that an application may choose from (`TCP_CONGESTION`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CongestionControl {
+    /// RFC 9438.
+    #[default]
+    Cubic,
     /// RFC 5681.
+    Reno,
+}
+
+impl CongestionControl {
+    /// Linux's name of it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cubic => "cubic",
+            Self::Reno => "reno",
+        }
+    }
+
+    /// The algorithm that Linux calls `name`.
+    pub fn from_name(name: &[u8]) -> Option<Self> {
+        [Self::Cubic, Self::Reno].into_iter().find(|one| one.name().as_bytes() == name)
+    }
+}
+
+/// An algorithm and its state.
+#[derive(Clone, Copy, Debug)]
+enum Algorithm {
+    Cubic(Cubic),
     NewReno(NewReno),
 }
 
 impl Algorithm {
+    fn new(choice: CongestionControl) -> Self {
+        match choice {
+            CongestionControl::Cubic => Self::Cubic(Cubic::default()),
+            CongestionControl::Reno => Self::NewReno(NewReno),
+        }
+    }
+
     fn get_mut(&mut self) -> &mut dyn Controller {
         match self {
+            Self::Cubic(controller) => controller,
             Self::NewReno(controller) => controller,
         }
     }
@@ -160,13 +200,21 @@ impl Algorithm {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Congestion {
     window: Window,
+    usage: Usage,
     algorithm: Algorithm,
 }
 
 impl Congestion {
-    /// The default algorithm and the initial window.
-    pub(crate) fn new() -> Self {
-        Self { window: Window::new(), algorithm: Algorithm::NewReno(NewReno) }
+    /// The initial window, to be moved by `choice`.
+    pub(crate) fn new(choice: CongestionControl) -> Self {
+        let algorithm = Algorithm::new(choice);
+        Self { window: Window::new(), usage: Usage::new(), algorithm }
+    }
+
+    /// Another algorithm takes over the windows as they are (Linux:
+    /// `tcp_reinit_congestion_control`).
+    pub(crate) fn choose(&mut self, choice: CongestionControl) {
+        self.algorithm = Algorithm::new(choice);
     }
 
     /// The congestion window, in segments.
@@ -204,10 +252,11 @@ impl Congestion {
     /// left to recovery, which comes down to the threshold in its own time.
     pub(crate) fn reduce(&mut self, now: Instant) {
         self.window.prior_cwnd = self.window.cwnd;
-        // Linux, `tcp_current_ssthresh`: what slow start would reach again at once.
-        let current = self.window.ssthresh.max(self.window.cwnd / 4 * 3);
-        self.window.prior_ssthresh =
-            if self.in_slow_start() { self.window.ssthresh } else { current };
+        self.window.prior_ssthresh = if self.in_slow_start() {
+            self.window.ssthresh
+        } else {
+            self.window.current_ssthresh()
+        };
         let ssthresh = self.algorithm.get_mut().ssthresh_on_loss(&self.window, now);
         self.window.ssthresh = ssthresh.max(2);
         self.window.cwnd_cnt = 0;
@@ -229,10 +278,35 @@ impl Congestion {
         self.window.ssthresh = self.window.ssthresh.max(self.window.prior_ssthresh);
     }
 
-    /// RFC 5681 4.1: after a silence of a whole timeout the window says nothing about the path: RW =
-    /// min(IW, cwnd).
-    pub(crate) fn on_idle(&mut self, now: Instant) {
-        self.set_cwnd(self.cwnd().min(INITIAL_WINDOW));
-        self.algorithm.get_mut().on_idle(now);
+    /// Nothing more can be sent now: `out` segments are in flight, the next number to send is
+    /// `snd_nxt`, and `sent` says whether something new has left.
+    pub(crate) fn on_sent(&mut self, sent: bool, out: u32, snd_una: Seq, snd_nxt: Seq) {
+        self.usage.on_sent(sent, out, self.window.cwnd, snd_una, snd_nxt);
+    }
+
+    /// Whether the window, not the application or the peer, holds the sender back, so that it may
+    /// grow (Linux: `tcp_is_cwnd_limited`).
+    pub(crate) fn is_limited(&self) -> bool {
+        self.usage.is_limited(&self.window)
+    }
+
+    /// Sending begins again with nothing in flight; the last data left at `since`.
+    pub(crate) fn on_transmit_start(&mut self, now: Instant, since: Instant) {
+        self.algorithm.get_mut().on_idle(now, since);
+    }
+
+    /// RFC 5681 4.1: what was measured before a silence of a whole timeout says little about the
+    /// path. As Linux has it (`tcp_cwnd_restart`), the window is halved for each timeout of the
+    /// silence, down to the restart window, RW = min(IW, cwnd), and the threshold remembers it.
+    pub(crate) fn restart(&mut self, idle_us: u64, rto_us: u64) {
+        self.window.ssthresh = self.window.current_ssthresh();
+        let restart = self.window.cwnd.min(INITIAL_WINDOW);
+        let mut cwnd = self.window.cwnd;
+        let mut left = idle_us.saturating_sub(rto_us);
+        while left > 0 && cwnd > restart {
+            cwnd /= 2;
+            left = left.saturating_sub(rto_us);
+        }
+        self.window.set_cwnd(cwnd.max(restart));
     }
 }

@@ -30,35 +30,25 @@ impl Controller for NewReno {
 
     fn on_timeout(&mut self) {}
 
-    fn on_idle(&mut self, _now: Instant) {}
+    fn on_idle(&mut self, _now: Instant, _since: Instant) {}
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::tcp::congestion::{Ack, Congestion};
+    use crate::tcp::congestion::tests::ack_at;
+    use crate::tcp::congestion::{Ack, Congestion, CongestionControl};
     use crate::time::Instant;
-    use crate::wire::Seq;
 
     const NOW: Instant = Instant::from_micros(1);
 
     fn ack(acked: u32, limited: bool) -> Ack {
-        Ack {
-            acked,
-            in_flight_before: acked,
-            rtt_us: None,
-            srtt_us: 0,
-            min_rtt_us: 0,
-            now: NOW,
-            snd_una: Seq(0),
-            snd_max: Seq(0),
-            limited,
-        }
+        Ack { limited, ..ack_at(NOW, acked, None) }
     }
 
     /// RFC 9293 MUST-19.
     #[test]
     fn slow_start_doubles_then_one_segment_a_window() {
-        let mut c = Congestion::new();
+        let mut c = Congestion::new(CongestionControl::Reno);
         for _ in 0..5 {
             c.on_ack(&ack(2, true));
         }
@@ -74,14 +64,14 @@ mod tests {
 
     #[test]
     fn an_idle_application_does_not_grow_the_window() {
-        let mut c = Congestion::new();
+        let mut c = Congestion::new(CongestionControl::Reno);
         c.on_ack(&ack(5, false));
         assert_eq!(c.cwnd(), 10);
     }
 
     #[test]
     fn a_timeout_starts_from_one_segment_and_undo_takes_it_back() {
-        let mut c = Congestion::new();
+        let mut c = Congestion::new(CongestionControl::Reno);
         c.reduce(NOW);
         c.on_timeout(0);
         assert_eq!((c.cwnd(), c.ssthresh()), (1, 5));
@@ -92,7 +82,7 @@ mod tests {
 
     #[test]
     fn nothing_overflows() {
-        let mut c = Congestion::new();
+        let mut c = Congestion::new(CongestionControl::Reno);
         for _ in 0..3 {
             c.on_ack(&ack(u32::MAX, true));
             c.set_cwnd(u32::MAX);
