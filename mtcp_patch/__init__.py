@@ -52,7 +52,8 @@ def install(**settings: Any) -> None:
     ``exit_linger_ms=200`` …); they come before environment, TOML and default.
 
     Raises :class:`mtcp_patch.config.ConfigError` for a setting that cannot be used, ImportError if the native part
-    does not load in this interpreter, RuntimeError if it is installed with other settings than the ones given.
+    does not load in this interpreter, RuntimeError if it is installed with other settings than the ones given; and with
+    ``require`` OSError if a device cannot be opened, which is done now then. The stack is not installed after an error.
     """
     global _patcher, _settings
     from . import config, lifecycle
@@ -72,6 +73,8 @@ def install(**settings: Any) -> None:
             lifecycle.start(loaded, patcher)
             for name, targets in _SHIMS.items():
                 patcher.add_shim(f"{__name__}.{name}", targets)
+            if loaded.require and config.ORIGINS_VARIABLE not in os.environ:  # else the launcher sees to it
+                lifecycle.open_devices()
         except BaseException:
             patcher.restore()
             raise

@@ -114,7 +114,7 @@ class PumpedTLS:
         while len(view) and (room := _native.fd_send_room(sock.fileno()) - _OVERHEAD_BYTES) <= 0:
             self._wait(sock, select.POLLOUT, "write", deadline)
         part = view[: min(room, _MAX_PLAINTEXT_BYTES)] if len(view) else view
-        written: int = self._operate("write", self._object.write, part)
+        written: int = self._pump(sock, "write", deadline, self._object.write, part)
         return written
 
     def shutdown(self) -> Any:
@@ -132,7 +132,9 @@ class PumpedTLS:
 
     def _operate(self, what: str, call: Callable[..., Any], *args: Any) -> Any:
         sock = self._socket()
-        deadline = _deadline(sock)
+        return self._pump(sock, what, _deadline(sock), call, *args)
+
+    def _pump(self, sock: Any, what: str, deadline: float | None, call: Callable[..., Any], *args: Any) -> Any:
         if self._unsent:
             self._flush(sock, what, deadline)
         while True:

@@ -233,3 +233,30 @@ def test_the_example_to_copy_installs_and_chains(runner: Runner) -> None:
     assert run(runner, code, PYTHONPATH=path).out == "True chained\n"
     assert run(runner, code, PYTHONPATH=path, MTCP_PATCH="0").out == "False chained\n"
     assert run(runner, code, PYTHONPATH=f"{runner.directory}/ours").out == "True None\n"
+
+
+def test_require_is_enforced_by_install_itself(runner: Runner) -> None:
+    """Without the launcher, too: OSError, and nothing installed, when a device cannot be opened."""
+    run(
+        runner,
+        SNAPSHOT + "import mtcp_patch, mtcp_patch.stack._native\n"
+        "before = snapshot()\n"
+        "import ctypes; header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # without privileges, no device: capset(2)\n"
+        "assert ctypes.CDLL(None).capset(header, (ctypes.c_uint32 * 6)()) == 0\n"
+        "try:\n"
+        "    mtcp_patch.install(device=['xdp:lo'], require=True)\n"
+        "except OSError as error:\n"
+        "    assert 'lo' in str(error), error\n"
+        "else:\n"
+        "    raise AssertionError('no error')\n"
+        "assert not mtcp_patch.is_installed() and snapshot() == before\n"
+        "assert socket.socket().fileno() < 1 << 20\n",
+        MTCP_PATCH_DEVICE="",
+    )
+
+
+def test_require_with_memory_alone_needs_nothing(runner: Runner) -> None:
+    run(
+        runner,
+        "import mtcp_patch; mtcp_patch.install(device=['memory'], require=True)\nassert mtcp_patch.is_installed()\n",
+    )

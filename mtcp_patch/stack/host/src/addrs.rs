@@ -48,23 +48,13 @@ unsafe fn address(from: *const libc::sockaddr) -> Option<IpAddr> {
     }
 }
 
-/// Whether packets for `ip` stay on this host. All of 127/8 does.
-pub fn is_local(ip: IpAddr) -> io::Result<bool> {
-    let ip = ip.to_canonical();
-    Ok(ip.is_loopback() || local_addresses()?.contains(&ip))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn loopback_is_local_and_a_documentation_address_is_not() {
-        assert!(is_local("127.0.0.1".parse().unwrap()).unwrap());
-        assert!(is_local("127.200.3.4".parse().unwrap()).unwrap());
-        assert!(is_local("::1".parse().unwrap()).unwrap());
-        assert!(is_local("::ffff:127.0.0.1".parse().unwrap()).unwrap());
-        assert!(!is_local("203.0.113.77".parse().unwrap()).unwrap());
-        assert!(local_addresses().unwrap().contains(&IpAddr::V4(Ipv4Addr::LOCALHOST)));
+    fn the_loopback_addresses_are_there() {
+        let found = local_addresses().unwrap();
+        assert!(found.contains(&IpAddr::V4(Ipv4Addr::LOCALHOST)), "{found:?}");
     }
 }
