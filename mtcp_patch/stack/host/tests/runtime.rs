@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mtcp_host::errno::Errno;
-use mtcp_host::runtime::{Accepted, PollFd, Runtime, Settings, Vfd};
+use mtcp_host::runtime::{Accepted, Connect, Patience, PollFd, Runtime, Settings, Vfd};
 
 const IN: u32 = libc::POLLIN as u32;
 const OUT: u32 = libc::POLLOUT as u32;
@@ -57,11 +57,11 @@ fn accept(rt: &Runtime, l: Vfd) -> Vfd {
 fn pair(rt: &Runtime) -> (Vfd, Vfd, Vfd) {
     let (l, addr) = listener(rt, "127.0.0.1:0", libc::AF_INET);
     let c = rt.socket(libc::AF_INET, 0).unwrap();
-    assert_eq!(rt.connect(c, &addr), Err(Errno(libc::EINPROGRESS)));
+    assert_eq!(rt.connect(c, &addr, Patience::Never), Err(Errno(libc::EINPROGRESS)));
     let s = accept(rt, l);
     assert_eq!(wait(rt, c, OUT), OUT);
-    assert_eq!(rt.connect(c, &addr), Ok(()));
-    assert_eq!(rt.connect(c, &addr), Err(Errno(libc::EISCONN)));
+    assert_eq!(rt.connect(c, &addr, Patience::Never), Ok(Connect::Done));
+    assert_eq!(rt.connect(c, &addr, Patience::Never), Err(Errno(libc::EISCONN)));
     (l, c, s)
 }
 
@@ -215,7 +215,7 @@ fn refused_when_nobody_listens_and_fresh_sockets_answer_as_linux() {
     assert_eq!(rt.shutdown(c, libc::SHUT_WR), Err(Errno(libc::ENOTCONN)));
     // Nobody of ours: the kernel's stack carries it, and refuses.
     assert_eq!(
-        rt.connect(c, &addr),
+        rt.connect(c, &addr, Patience::Never),
         Err(Errno(libc::ECONNREFUSED)).or(Err(Errno(libc::EINPROGRESS)))
     );
     rt.shutdown_process();
@@ -227,7 +227,7 @@ fn a_dual_stack_listener_shows_mapped_addresses() {
     let (l, addr) = listener(&rt, "[::]:0", libc::AF_INET6);
     let c = rt.socket(libc::AF_INET, 0).unwrap();
     let to: SocketAddr = format!("127.0.0.1:{}", addr.port()).parse().unwrap();
-    assert_eq!(rt.connect(c, &to), Err(Errno(libc::EINPROGRESS)));
+    assert_eq!(rt.connect(c, &to, Patience::Never), Err(Errno(libc::EINPROGRESS)));
     let s = accept(&rt, l);
     assert!(rt.getpeername(s).unwrap().to_string().starts_with("[::ffff:127.0.0.1]:"));
     rt.shutdown_process();

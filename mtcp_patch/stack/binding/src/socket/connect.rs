@@ -1,19 +1,24 @@
 //! `bind`, `listen`, `_accept`, `connect`, `connect_ex`, `shutdown`, `getsockname`, `getpeername`.
 
 use mtcp_host::errno::Errno;
-use mtcp_host::runtime::Accepted;
+use mtcp_host::runtime::{Accepted, Connect, Patience, NEIGHBOUR_WAIT};
 use std::net::SocketAddr;
 use std::os::fd::IntoRawFd;
+use std::time::{Duration, Instant};
 
 use super::args;
 use super::call::{Answer, Call, Object};
 use super::wait::{retry, Wait, Woken, POLLIN, POLLOUT};
 use crate::addr;
 use crate::errors::Fail;
+use crate::gil;
 use crate::object::{self, none};
 
 /// CPython's default: the smaller of SOMAXCONN and 128.
 const DEFAULT_BACKLOG: i32 = 128;
+
+/// How often `connect()` looks whether the kernel has resolved the next hop.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// `bind(address)`
 pub(super) fn bind(call: &Call) -> Answer {
@@ -77,8 +82,7 @@ fn destination(call: &Call, address: Object) -> Result<SocketAddr, Fail> {
 
 /// Starts the connection and, unless the socket is non-blocking, waits for its end.
 fn establish(call: &Call, to: &SocketAddr) -> Result<(), Fail> {
-    let runtime = call.runtime();
-    match runtime.connect(call.fd, to) {
+    match begin(call, to)? {
         Ok(()) => return Ok(()),
         Err(Errno(libc::EINPROGRESS)) => {}
         // The kernel's connect(2) waits for the running attempt on a blocking socket only.
@@ -96,6 +100,27 @@ fn establish(call: &Call, to: &SocketAddr) -> Result<(), Fail> {
             Woken::TimedOut => return Err(Fail::TimedOut),
             Woken::MayNot => return Err(Fail::errno(libc::EINPROGRESS)),
             Woken::Ready => return pending_error(call),
+        }
+    }
+}
+
+/// One connect() of the stack. While the kernel resolves the next hop it waits without the GIL,
+/// for a bounded time, also on a non-blocking socket.
+fn begin(call: &Call, to: &SocketAddr) -> Result<Result<(), Errno>, Fail> {
+    let runtime = call.runtime();
+    let began = Instant::now();
+    let mut patience = Patience::MayWait;
+    loop {
+        match runtime.connect(call.fd, to, patience) {
+            Ok(Connect::Done) => return Ok(Ok(())),
+            Ok(Connect::MustWait) => {}
+            Err(e) => return Ok(Err(e)),
+        }
+        // SAFETY: the GIL is held, and the closure touches no Python object.
+        unsafe { gil::released(|| std::thread::sleep(LOOK_EVERY)) };
+        call.run_handlers()?;
+        if began.elapsed() >= NEIGHBOUR_WAIT {
+            patience = Patience::Never;
         }
     }
 }

@@ -15,14 +15,37 @@ use crate::{addrs, route};
 /// The in-process loopback; always there.
 pub(super) const MEMORY: DeviceId = DeviceId(0);
 
-/// How long a `connect()` waits for the kernel to resolve a neighbour before it goes by the
-/// kernel's own stack. Milliseconds.
-const NEIGHBOUR_WAIT: Duration = Duration::from_millis(20);
-
 pub(super) struct Slot {
     pub id: DeviceId,
     pub name: String,
     pub device: XdpDevice,
+}
+
+/// Which stack carries a new connection.
+pub(super) enum Way {
+    /// Ours, from this source address.
+    Ours(Path, IpAddr),
+    /// The kernel's: no device of ours leads there.
+    Kernel,
+    /// Ours, as soon as the kernel has resolved the next hop, which it was asked to do.
+    Unresolved,
+}
+
+/// Opens the devices of `wanted` (`xdp:lo` and the like), which may take seconds: call it without
+/// the lock. Those that are there, and what is to be said of the others.
+pub(super) fn open_all(wanted: &[String]) -> (Vec<Slot>, Vec<String>) {
+    let (mut slots, mut said) = (Vec::new(), Vec::new());
+    for (i, name) in wanted.iter().enumerate() {
+        let Some(ifname) = name.strip_prefix("xdp:") else { continue };
+        match XdpDevice::open(ifname, &XdpOptions::default()) {
+            Ok(device) => {
+                let id = DeviceId(u8::try_from(i + 1).unwrap_or(u8::MAX));
+                slots.push(Slot { id, name: name.clone(), device });
+            }
+            Err(e) => said.push(e.to_string()),
+        }
+    }
+    (slots, said)
 }
 
 /// Memory, and the XDP devices that could be opened.
@@ -69,30 +92,19 @@ impl Devices {
         }
     }
 
-    /// Opens what was asked for, once. The returned messages are new: each is to be said once.
-    pub fn open(&mut self, shard: &mut Shard) -> Vec<String> {
-        if std::mem::replace(&mut self.opened, true) {
-            return Vec::new();
-        }
-        let mut said = Vec::new();
-        for (i, name) in self.wanted.clone().iter().enumerate() {
-            let Some(ifname) = name.strip_prefix("xdp:") else { continue };
-            match XdpDevice::open(ifname, &XdpOptions::default()) {
-                Ok(device) => {
-                    let id = DeviceId(u8::try_from(i + 1).unwrap_or(u8::MAX));
-                    shard.add_device(id, device.caps());
-                    self.xdp.push(Slot { id, name: name.clone(), device });
-                }
-                Err(e) => said.push(e.to_string()),
-            }
-        }
-        self.messages.extend(said.iter().cloned());
-        said
+    /// What `open_all` is to open; `None` when that was done.
+    pub fn to_open(&self) -> Option<Vec<String>> {
+        (!self.opened).then(|| self.wanted.clone())
     }
 
-    /// Whether `open` was called.
-    pub fn opened(&self) -> bool {
-        self.opened
+    /// Takes over what `open_all` gave.
+    pub fn opened_all(&mut self, shard: &mut Shard, slots: Vec<Slot>, said: &[String]) {
+        self.opened = true;
+        for slot in &slots {
+            shard.add_device(slot.id, slot.device.caps());
+        }
+        self.xdp = slots;
+        self.messages.extend_from_slice(said);
     }
 
     /// The names of the devices that carry frames now.
@@ -129,21 +141,25 @@ impl Devices {
     }
 
     /// The device that the kernel's routing leads to, with the source address that it would
-    /// choose; `None` when the kernel's stack must carry this connection.
-    pub fn route(&mut self, dst: IpAddr, src: Option<IpAddr>) -> Option<(Path, IpAddr)> {
+    /// choose. Never waits.
+    pub fn route(&mut self, dst: IpAddr, src: Option<IpAddr>) -> Way {
         if self.xdp.is_empty() {
-            return None;
+            return Way::Kernel;
         }
-        let route = route::lookup(dst, src).ok()?;
-        let slot = self.xdp.iter().find(|s| s.device.ifindex() == route.ifindex)?;
+        let Ok(route) = route::lookup(dst, src) else { return Way::Kernel };
+        let by_ifindex = |s: &&Slot| s.device.ifindex() == route.ifindex;
+        let Some(slot) = self.xdp.iter().find(by_ifindex) else { return Way::Kernel };
         let caps = slot.device.caps();
         let link = if caps.hw_addr == [0; 6] {
             Link::default()
         } else {
-            let hop = route.gateway.unwrap_or(dst);
-            Link { src: caps.hw_addr, dst: resolve(route.ifindex, hop)? }
+            match route::neighbour(route.ifindex, route.gateway.unwrap_or(dst)) {
+                Ok(Some(mac)) => Link { src: caps.hw_addr, dst: mac },
+                Ok(None) => return Way::Unresolved,
+                Err(_) => return Way::Kernel,
+            }
         };
-        Some((Path { device: slot.id, caps, link }, src.unwrap_or(route.src)))
+        Way::Ours(Path { device: slot.id, caps, link }, src.unwrap_or(route.src))
     }
 
     /// Steers what arrives for a listener's address on every device, or takes it back.
@@ -170,18 +186,5 @@ impl Devices {
         if let Err(e) = slot.device.steer(local, false) {
             self.messages.push(format!("{}: cannot release {local}: {e}", slot.name));
         }
-    }
-}
-
-fn resolve(ifindex: u32, hop: IpAddr) -> Option<[u8; 6]> {
-    let deadline = Instant::now() + NEIGHBOUR_WAIT;
-    loop {
-        if let Some(mac) = route::neighbour(ifindex, hop).ok()? {
-            return Some(mac);
-        }
-        if Instant::now() >= deadline {
-            return None;
-        }
-        std::thread::sleep(Duration::from_millis(1));
     }
 }

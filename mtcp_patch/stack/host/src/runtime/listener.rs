@@ -202,9 +202,11 @@ impl Runtime {
     /// # Errors
     /// Those of listen(2), EADDRINUSE above all.
     pub fn listen(&self, vfd: Vfd, backlog: i32) -> Result<(), Errno> {
+        if !self.is_open(vfd) {
+            return Err(Errno(libc::EBADF));
+        }
+        self.open_devices_once();
         let mut inner = self.lock();
-        inner.index(vfd)?;
-        self.open_devices_once(&mut inner);
         inner.listen(vfd, backlog)?;
         self.ensure_driver(inner);
         Ok(())

@@ -46,6 +46,7 @@ use state::Inner;
 pub use listener::Accepted;
 pub use settings::Settings;
 pub use spin::Contending;
+pub use stream::{Connect, Patience, NEIGHBOUR_WAIT};
 pub use vfd::{is_virtual, Vfd, VFD_BASE};
 pub use wait::PollFd;
 
@@ -82,6 +83,8 @@ struct Shared {
     ending: OnceLock<ThreadId>,
     /// Threads that are about to fork.
     forking: AtomicUsize,
+    /// Held, before `inner` and not after it, by the thread that opens the devices.
+    opening: Mutex<()>,
 }
 
 impl Shared {
@@ -154,7 +157,8 @@ impl Runtime {
         let kick = Arc::new(sys::eventfd()?);
         let inner = Mutex::new(Inner::new(&settings, Arc::clone(&kick))?);
         let ending = OnceLock::new();
-        let shared = Arc::new(Shared { inner, kick, ending, forking: AtomicUsize::new(0) });
+        let forking = AtomicUsize::new(0);
+        let shared = Arc::new(Shared { inner, kick, ending, forking, opening: Mutex::new(()) });
         Self::start_tcp_thread(&shared)?;
         let control_path = control::start(&shared, settings.control_dir.clone());
         Ok(Self { shared, spin: Spin::new(), settings, control_path })

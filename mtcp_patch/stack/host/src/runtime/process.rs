@@ -1,10 +1,11 @@
 //! The life of the process: opening devices at the first need, the end, and fork.
 
 use std::sync::atomic::Ordering;
-use std::sync::MutexGuard;
+use std::sync::PoisonError;
 use std::time::{Duration, Instant as Clock};
 
 use super::desc::{owes_fin, Desc, Kind};
+use super::devices;
 use super::port::Port;
 use super::state::{Inner, TcpThread};
 use super::vfd::Vfd;
@@ -17,11 +18,9 @@ const FIN_LINGER: Duration = Duration::from_millis(500);
 
 impl Runtime {
     /// Opens the devices at the first need; what could not be opened is said once on stderr.
-    pub(super) fn open_devices_once(&self, inner: &mut MutexGuard<'_, Inner>) {
-        if inner.devices.opened() {
-            return;
-        }
-        let said = inner.open_devices();
+    /// Without the lock: it may take seconds.
+    pub(super) fn open_devices_once(&self) {
+        let Some(said) = self.open_if_needed() else { return };
         if !said.is_empty() {
             eprintln!(
                 "mtcp_patch: {}; in-process connections use our stack, all others the kernel",
@@ -29,7 +28,7 @@ impl Runtime {
             );
         }
         if self.settings.verbose > 0 {
-            for name in inner.devices.names() {
+            for name in self.lock().devices.names() {
                 eprintln!("mtcp_patch: {name} is open");
             }
         }
@@ -41,12 +40,32 @@ impl Runtime {
     /// # Errors
     /// What could not be opened and why, one text.
     pub fn open_devices(&self) -> Result<(), String> {
-        let said = self.lock().open_devices();
-        if said.is_empty() {
-            Ok(())
-        } else {
-            Err(said.join("; "))
+        match self.open_if_needed() {
+            Some(said) if !said.is_empty() => Err(said.join("; ")),
+            _ => Ok(()),
         }
+    }
+
+    /// Opens the devices if that was not done yet; what could not be opened and is to be said.
+    /// Whoever needs them meanwhile waits here, and the state stays free for everybody else.
+    fn open_if_needed(&self) -> Option<Vec<String>> {
+        self.lock().devices.to_open()?;
+        let _one_at_a_time = self.shared.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted = self.lock().devices.to_open()?;
+        let (slots, said) = devices::open_all(&wanted);
+        // With a device there is something to give back when a signal ends the process.
+        let goodbye = if !slots.is_empty() && Runtime::is_started() {
+            super::signals::start().err()
+        } else {
+            None
+        };
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        inner.devices.opened_all(&mut inner.shard, slots, &said);
+        if let Some(e) = goodbye {
+            inner.devices.messages.push(format!("SIGTERM will end this process at once: {e}"));
+        }
+        Some(said)
     }
 
     /// The process ends: every connection is closed as the kernel would close it, and what was
@@ -162,18 +181,6 @@ impl Runtime {
 }
 
 impl Inner {
-    /// Opens the devices if that was not done yet; what could not be opened and is to be said.
-    fn open_devices(&mut self) -> Vec<String> {
-        let said = self.devices.open(&mut self.shard);
-        // With a device there is something to give back when a signal ends the process.
-        if !self.devices.xdp.is_empty() && Runtime::is_started() {
-            if let Err(e) = super::signals::start() {
-                self.devices.messages.push(format!("SIGTERM will end this process at once: {e}"));
-            }
-        }
-        said
-    }
-
     /// Whether closed connections still have data, or only FINs, to be acknowledged.
     fn unfinished(&self) -> (bool, bool) {
         self.shard.connections().fold((false, false), |(data, fin), (_, c)| {

@@ -2,12 +2,14 @@
 //! Nothing here blocks: EAGAIN and EINPROGRESS send the caller to `wait`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
+use std::time::Duration;
 
 use mtcp_engine::Error;
 use mtcp_engine::{ConnectOptions, Path};
 use socket2::SockAddr;
 
 use super::desc::{is_connected, is_connecting, Kind};
+use super::devices::Way;
 use super::endpoint::{shown, unmapped};
 use super::state::Inner;
 use super::vfd::Vfd;
@@ -33,12 +35,36 @@ const KERNEL_ROOM: usize = 20 * 1024;
 /// Bytes that one call takes from a kernel-backed descriptor.
 const KERNEL_CHUNK: usize = 256 * 1024;
 
+/// How long a `connect()` waits for the kernel to resolve a neighbour before it goes by the
+/// kernel's own stack.
+pub const NEIGHBOUR_WAIT: Duration = Duration::from_millis(20);
+
+/// Whether [`Runtime::connect`] may ask its caller to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// It may.
+    MayWait,
+    /// It goes by the kernel's stack rather than wait.
+    Never,
+}
+
+/// What [`Runtime::connect`] has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Connect {
+    /// The connection is there; as a rule it is EINPROGRESS instead.
+    Done,
+    /// The next hop is not resolved yet; nothing was changed.
+    MustWait,
+}
+
+type Started = Result<Connect, Errno>;
+
 impl Inner {
-    fn connect(&mut self, vfd: Vfd, addr: &SocketAddr) -> Result<(), Errno> {
+    fn connect(&mut self, vfd: Vfd, addr: &SocketAddr, patience: Patience) -> Started {
         match self.desc(vfd)?.kind {
-            Kind::Fresh => self.connect_fresh(vfd, addr),
-            Kind::Conn { .. } => self.connect_again(vfd, addr),
-            Kind::Kernel => self.connect_kernel(vfd, addr),
+            Kind::Fresh => self.connect_fresh(vfd, addr, patience),
+            Kind::Conn { .. } => self.connect_again(vfd, addr, patience),
+            Kind::Kernel => self.connect_kernel(vfd, addr).map(|()| Connect::Done),
             Kind::Listener(_) | Kind::Deaf => Err(Errno(libc::EISCONN)),
             Kind::Inherited => Err(Errno(libc::ECONNRESET)),
         }
@@ -46,7 +72,7 @@ impl Inner {
 
     /// A repeated `connect()`: as Linux's `inet_stream_connect`, 0 once when it has been
     /// established meanwhile, then EISCONN; EALREADY before that; the error when it failed.
-    fn connect_again(&mut self, vfd: Vfd, addr: &SocketAddr) -> Result<(), Errno> {
+    fn connect_again(&mut self, vfd: Vfd, addr: &SocketAddr, patience: Patience) -> Started {
         let desc = self.desc(vfd)?;
         let Kind::Conn { id, connecting } = desc.kind else { return Err(Errno(libc::EINVAL)) };
         let state = self.shard.info(id).map_err(Errno::from)?.state;
@@ -55,7 +81,7 @@ impl Inner {
         }
         if is_connected(state) {
             self.desc_mut(vfd)?.kind = Kind::Conn { id, connecting: false };
-            return if connecting { Ok(()) } else { Err(Errno(libc::EISCONN)) };
+            return if connecting { Ok(Connect::Done) } else { Err(Errno(libc::EISCONN)) };
         }
         if let Some(e) = self.shard.take_error(id) {
             return Err(e.into());
@@ -65,10 +91,10 @@ impl Inner {
         self.by_conn.remove(&id);
         self.shard.close(now, id);
         self.desc_mut(vfd)?.kind = Kind::Fresh;
-        self.connect_fresh(vfd, addr)
+        self.connect_fresh(vfd, addr, patience)
     }
 
-    fn connect_fresh(&mut self, vfd: Vfd, addr: &SocketAddr) -> Result<(), Errno> {
+    fn connect_fresh(&mut self, vfd: Vfd, addr: &SocketAddr, patience: Patience) -> Started {
         let desc = self.desc(vfd)?;
         let pinned = desc.pinned.is_some();
         let scoped = matches!(addr, SocketAddr::V6(a) if a.scope_id() != 0 || a.flowinfo() != 0);
@@ -81,24 +107,26 @@ impl Inner {
         }
         let wrong_family = desc.family == libc::AF_INET && addr.is_ipv6();
         if pinned || scoped || wrong_family || dst.port() == 0 {
-            return self.connect_kernel(vfd, addr);
+            return self.connect_kernel(vfd, addr).map(|()| Connect::Done);
         }
         let bound = self.port(desc)?.local()?;
         let src = Some(unmapped(&bound).ip()).filter(|ip| !ip.is_unspecified());
         if src.is_some_and(|s| s.is_ipv4() != dst.is_ipv4()) {
-            return self.connect_kernel(vfd, addr);
+            return self.connect_kernel(vfd, addr).map(|()| Connect::Done);
         }
-        match self.choose_path(dst, src) {
-            Some((path, src)) => self.connect_ours(vfd, dst, path, src, bound),
-            None => self.connect_kernel(vfd, addr),
-        }
+        let done = match self.choose_path(dst, src) {
+            Way::Ours(path, src) => self.connect_ours(vfd, dst, path, src, bound),
+            Way::Unresolved if patience == Patience::MayWait => return Ok(Connect::MustWait),
+            Way::Unresolved | Way::Kernel => self.connect_kernel(vfd, addr),
+        };
+        done.map(|()| Connect::Done)
     }
 
     /// Memory when a listener of this process serves the address, else the device that the
-    /// kernel's routing names, else `None`: the kernel.
-    fn choose_path(&mut self, dst: SocketAddr, src: Option<IpAddr>) -> Option<(Path, IpAddr)> {
+    /// kernel's routing names, else the kernel.
+    fn choose_path(&mut self, dst: SocketAddr, src: Option<IpAddr>) -> Way {
         if self.shard.find_listener(dst).is_some() && self.devices.is_local(dst.ip()) {
-            return Some((self.devices.memory_path(), src.unwrap_or(dst.ip())));
+            return Way::Ours(self.devices.memory_path(), src.unwrap_or(dst.ip()));
         }
         self.devices.route(dst.ip(), src)
     }
@@ -178,18 +206,29 @@ impl Inner {
 
 impl Runtime {
     /// Starts a connection: in the process's memory when it listens there itself, by the device
-    /// that the route names when we have it, else by the kernel's stack.
+    /// that the route names when we have it, else by the kernel's stack. With
+    /// [`Patience::MayWait`] it may answer that the kernel is still resolving the next hop: to be
+    /// called again a little later, for at most [`NEIGHBOUR_WAIT`], and then with
+    /// [`Patience::Never`], which goes by the kernel's stack instead.
     ///
     /// # Errors
     /// EINPROGRESS as a rule; EALREADY, EISCONN and the outcome when called again; those of
     /// connect(2).
-    pub fn connect(&self, vfd: Vfd, addr: &SocketAddr) -> Result<(), Errno> {
+    pub fn connect(
+        &self,
+        vfd: Vfd,
+        addr: &SocketAddr,
+        patience: Patience,
+    ) -> Result<Connect, Errno> {
         let mut inner = self.lock();
         let local = inner.shard.find_listener(unmapped(addr)).is_some();
-        if !local && inner.desc(vfd)?.kind == Kind::Fresh {
-            self.open_devices_once(&mut inner);
+        let fresh = inner.desc(vfd)?.kind == Kind::Fresh;
+        if !local && fresh && inner.devices.to_open().is_some() {
+            drop(inner);
+            self.open_devices_once();
+            inner = self.lock();
         }
-        let result = inner.connect(vfd, addr);
+        let result = inner.connect(vfd, addr, patience);
         if matches!(result, Err(Errno(libc::EINPROGRESS))) {
             self.ensure_driver(inner);
         }
