@@ -61,6 +61,22 @@ pub const GUARANTEED_BUFFER_BYTES: usize = 4 * 1024;
 /// (RFC 9293 3.7.1 lets the default be 536; smaller ones exist, tiny ones are attacks.)
 pub const MIN_SEND_MSS: u32 = 48;
 
+/// The smallest path MTU that an IPv4 router can force on us, in bytes (Linux: `min_pmtu`).
+pub const MIN_PMTU_V4: u32 = 552;
+
+/// The same for IPv6, which has no smaller links (RFC 8200 5).
+pub const MIN_PMTU_V6: u32 = 1280;
+
+/// How long a path MTU is believed, in microseconds (RFC 1191 6.3; Linux: `mtu_expires`).
+pub const PMTU_EXPIRES_US: u64 = 600_000_000;
+
+/// Retransmissions of full-size segments in vain after which smaller ones are tried (Linux:
+/// `tcp_retries1`).
+pub const BLACK_HOLE_TIMEOUTS: u8 = 3;
+
+/// The MSS that is tried then, in bytes (RFC 4821 7.2: `eff_pmtu` 1024; Linux: `tcp_base_mss`).
+pub const BLACK_HOLE_MSS: u32 = 1024;
+
 /// The smallest receive buffer that an application can choose, in bytes (Linux: `SOCK_MIN_RCVBUF`).
 pub const MIN_RECV_BUFFER_BYTES: u32 = 2304;
 
@@ -109,6 +125,9 @@ pub struct Config {
     /// Whether a silent sender begins with a small window again (RFC 5681 4.1; Linux:
     /// `tcp_slow_start_after_idle`).
     pub slow_start_after_idle: bool,
+    /// Whether a black hole for full-size segments is looked for when they vanish (RFC 4821; Linux:
+    /// `tcp_mtu_probing` = 1).
+    pub mtu_probing: bool,
     /// Longest delay of an acknowledgment (RFC 9293 3.8.6.3: below 500 ms).
     pub delayed_ack_us: u64,
     /// Longest time that a corked partial segment waits (Linux: 200 ms).
@@ -146,6 +165,7 @@ impl Default for Config {
             timestamps: true,
             sack: true,
             slow_start_after_idle: true,
+            mtu_probing: true,
             delayed_ack_us: 40_000,
             cork_us: 200_000,
             fin_wait_2_us: 60_000_000,

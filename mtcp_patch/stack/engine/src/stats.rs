@@ -29,12 +29,17 @@ pub enum Refusal {
     InexactReset,
     /// A segment whose timestamp was older than one seen before (PAWS, RFC 7323 5).
     OldTimestamp,
+    /// A reset that met TIME-WAIT (RFC 1337).
+    TimeWaitReset,
+    /// An ICMP error about something that is not in flight (RFC 5927 4.1; Linux:
+    /// `OutOfWindowIcmps`).
+    IcmpOutsideWindow,
     /// A frame for a device that the shard does not know.
     UnknownDevice,
 }
 
 /// Number of reasons in [`Refusal`].
-pub const REFUSALS: usize = 13;
+pub const REFUSALS: usize = 15;
 
 const REFUSAL_NAMES: [&str; REFUSALS] = [
     "no_connection",
@@ -49,6 +54,8 @@ const REFUSAL_NAMES: [&str; REFUSALS] = [
     "reply_limit",
     "inexact_reset",
     "old_timestamp",
+    "time_wait_reset",
+    "icmp_outside_window",
     "unknown_device",
 ];
 
@@ -79,6 +86,10 @@ pub struct Stats {
     pub syncookies_received: u64,
     /// Acknowledgments whose cookie was not, while cookies were about (`SyncookiesFailed`).
     pub syncookies_failed: u64,
+    /// Times that an ICMP error made a connection's segments smaller (RFC 1191, RFC 8201).
+    pub pmtu_reductions: u64,
+    /// Times that a black hole did (RFC 4821, RFC 8899).
+    pub pmtu_black_holes: u64,
     /// Resets received that ended a connection.
     pub resets_in: u64,
     /// Resets sent.
@@ -104,6 +115,8 @@ impl Default for Stats {
             syncookies_sent: 0,
             syncookies_received: 0,
             syncookies_failed: 0,
+            pmtu_reductions: 0,
+            pmtu_black_holes: 0,
             resets_in: 0,
             resets_out: 0,
             memory_bytes: 0,

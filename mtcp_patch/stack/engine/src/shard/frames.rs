@@ -4,16 +4,15 @@ use alloc::boxed::Box;
 
 use super::{Env, Shard, Slot};
 use crate::device::DeviceId;
-use crate::event::{ConnId, Error};
-use crate::limits::{MAX_PENDING_CONTROL, MIN_SEND_MSS};
+use crate::event::ConnId;
+use crate::limits::MAX_PENDING_CONTROL;
 use crate::stats::Refusal;
-use crate::tcp::options::header_bytes;
+use crate::tcp::input;
 use crate::tcp::state::State;
-use crate::tcp::tcb::{list, Origin, Tcb};
+use crate::tcp::tcb::{Origin, Tcb};
 use crate::tcp::time_wait::{self, Verdict};
-use crate::tcp::{input, recovery};
 use crate::time::Instant;
-use crate::wire::{self, Flags, IcmpError, IcmpKind, Parsed, Segment, Seq};
+use crate::wire::{self, Flags, Parsed, Segment, Seq};
 
 impl Shard {
     /// Takes a frame that `device` received. A malformed one is counted and dropped.
@@ -119,11 +118,11 @@ impl Shard {
     ) {
         match verdict {
             Verdict::Stay => {}
+            Verdict::Reset => self.env.stats.refuse(Refusal::TimeWaitReset),
             Verdict::Restart => {
                 let until = now + self.env.time_wait_us(device);
                 self.env.wheel.schedule(id.index, until);
             }
-            Verdict::Gone => self.free(id),
             Verdict::Reopen if self.find_listener(seg.dst).is_none() => {}
             Verdict::Reopen => {
                 let floor = match self.conns.at(id.index) {
@@ -144,44 +143,6 @@ impl Shard {
                 self.handle_unmatched(now, device, seg, Some(floor));
             }
         }
-    }
-
-    /// RFC 9293 3.9.2.2 (MUST-54), RFC 5927, RFC 1191, RFC 1122 4.2.3.9: an ICMP error about one of our segments.
-    pub(super) fn handle_icmp(&mut self, now: Instant, error: &IcmpError) {
-        let found = self.flows.get(error.local, error.remote);
-        let Some(Slot::Conn(tcb)) = found.and_then(|index| self.conns.at(index)) else { return };
-        // RFC 5927 4.1: it must speak of something that is in flight.
-        if error.seq.lt(tcb.snd_una) || error.seq.ge(tcb.snd_max) {
-            return;
-        }
-        let id = tcb.id;
-        match error.kind {
-            IcmpKind::FragNeeded { mtu } => {
-                let mss = mtu.saturating_sub(header_bytes(&tcb.local)).max(MIN_SEND_MSS);
-                let mss = tcb.less_options(mss);
-                // RFC 8200 5: no IPv6 link is below 1280 bytes; Linux believes no IPv4 router that
-                // claims less than 552 (`min_pmtu`).
-                let least = if tcb.local.is_ipv4() { 552 } else { 1280 };
-                if mtu >= least && mss < tcb.mss && tcb.state.is_synchronized() {
-                    tcb.mss = mss;
-                    recovery::resend_all(tcb);
-                    self.env.enqueue(tcb, list::DATA);
-                }
-            }
-            _ if tcb.state == State::SynSent => {
-                // RFC 1122 4.2.3.9, RFC 9293 SHLD-26: a hard error aborts; while connecting, Linux takes the others
-                // the same way.
-                let reason = match error.kind {
-                    IcmpKind::Unreachable { .. } if error.is_hard() => Error::ConnectionRefused,
-                    IcmpKind::Unreachable { code: 0 } => Error::NetUnreachable,
-                    _ => Error::HostUnreachable,
-                };
-                tcb.fail(&mut self.env, reason);
-            }
-            // RFC 5927 6: in a synchronized state every such error is a soft one (RFC 9293 MUST-56).
-            _ => {}
-        }
-        self.settle(id, now);
     }
 }
 

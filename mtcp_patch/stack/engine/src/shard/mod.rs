@@ -16,6 +16,7 @@ mod api;
 mod check;
 mod env;
 mod frames;
+mod icmp;
 mod info;
 mod passive;
 mod tcp_info;

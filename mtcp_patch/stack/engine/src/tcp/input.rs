@@ -173,6 +173,7 @@ fn in_synchronized(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>
     tcb.timestamps.take(now, &seg.options, seq, tcb.rcv_wup);
     tcb.last_received = now;
     tcb.keepalive_probes = 0;
+    tcb.soft_error = None;
     ack::process(tcb, env, now, seg);
     // Seventh and eighth: text and FIN.
     if seg.payload.is_empty() && !flags.contains(Flags::FIN) {
@@ -190,6 +191,11 @@ fn in_synchronized(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>
 /// RFC 9293 3.10.7.4, second step, with RFC 5961 3.2 (MAY-12): only the exact sequence number
 /// resets. It may carry data (SHLD-2), and the application hears of it (MUST-12).
 fn reset_arrives(tcb: &mut Tcb, env: &mut Env, now: Instant, seq: Seq) {
+    if tcb.state == State::TimeWait {
+        // RFC 1337 3 (F1).
+        env.stats.refuse(Refusal::TimeWaitReset);
+        return;
+    }
     if seq != tcb.rcv_nxt {
         env.stats.refuse(Refusal::InexactReset);
         env.challenge(tcb, now);
@@ -200,10 +206,6 @@ fn reset_arrives(tcb: &mut Tcb, env: &mut Env, now: Instant, seq: Seq) {
         State::SynReceived => Error::ConnectionRefused,
         // As Linux has it: the peer had already said that it would send no more.
         State::CloseWait => Error::BrokenPipe,
-        State::TimeWait => {
-            tcb.finish(env);
-            return;
-        }
         _ => Error::ConnectionReset,
     };
     tcb.fail(env, error);

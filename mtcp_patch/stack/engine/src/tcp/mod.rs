@@ -16,6 +16,7 @@ pub(crate) mod cookie;
 pub(crate) mod input;
 pub(crate) mod options;
 pub(crate) mod output;
+pub(crate) mod pmtu;
 pub(crate) mod reassembly;
 pub(crate) mod recovery;
 pub(crate) mod request;

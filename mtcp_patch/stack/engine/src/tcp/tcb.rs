@@ -18,6 +18,7 @@ use super::account::Account;
 use super::congestion::Congestion;
 pub use super::conn_options::{ConnOptions, Keepalive};
 use super::options::TIMESTAMPS_BYTES;
+use super::pmtu::Pmtu;
 use super::reassembly::Ranges;
 use super::recovery::Recovery;
 use super::rtt::Rtt;
@@ -58,6 +59,8 @@ pub(crate) struct Tcb {
     pub(crate) options: ConnOptions,
     /// The error that the next call reports, once (`SO_ERROR`).
     pub(crate) error: Cell<Option<Error>>,
+    /// What an ICMP error said about the silence of the peer, until he breaks it.
+    pub(crate) soft_error: Option<Error>,
 
     // Send sequence space. The send ring starts at SND.UNA once our SYN is acknowledged.
     pub(crate) iss: Seq,
@@ -74,6 +77,7 @@ pub(crate) struct Tcb {
     pub(crate) snd_sml: Seq,
     /// Largest payload that we send.
     pub(crate) mss: u32,
+    pub(crate) pmtu: Pmtu,
     pub(crate) snd_wscale: u8,
 
     // Receive sequence space.
@@ -203,6 +207,7 @@ impl Tcb {
             link: origin.link,
             options: origin.options,
             error: Cell::new(None),
+            soft_error: None,
             iss: origin.iss,
             snd_una: origin.iss,
             snd_nxt: origin.iss,
@@ -213,6 +218,7 @@ impl Tcb {
             snd_wl2: origin.iss,
             snd_sml: origin.iss,
             mss: 536,
+            pmtu: Pmtu::default(),
             snd_wscale: 0,
             irs: Seq(0),
             rcv_nxt: Seq(0),
@@ -301,6 +307,11 @@ impl Tcb {
     pub(crate) fn fail(&mut self, env: &mut Env, error: Error) {
         self.error.set(Some(error));
         self.finish(env);
+    }
+
+    /// The same because the peer is silent; an ICMP error may have said why.
+    pub(crate) fn time_out(&mut self, env: &mut Env) {
+        self.fail(env, self.soft_error.unwrap_or(Error::TimedOut));
     }
 
     /// Ends the connection.

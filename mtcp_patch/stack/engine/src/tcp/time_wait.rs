@@ -38,8 +38,8 @@ pub(crate) enum Verdict {
     Stay,
     /// The peer sent its FIN again: another 2 MSL.
     Restart,
-    /// The exact reset: it is over.
-    Gone,
+    /// A reset, which means nothing here.
+    Reset,
     /// A new incarnation of the connection begins.
     Reopen,
 }
@@ -53,8 +53,9 @@ pub(crate) fn judge(
     seg: &Segment<'_>,
 ) -> (Verdict, bool) {
     if seg.flags.contains(Flags::RST) {
-        // RFC 5961 3.2 holds here as well; RFC 1337's hazard needs an inexact one.
-        return (if seg.seq == rcv_nxt { Verdict::Gone } else { Verdict::Stay }, false);
+        // RFC 1337 3 (F1): TIME-WAIT is there to outlive old duplicates, and a reset that answers one
+        // of them must not end it. (Linux: `tcp_rfc1337`, which is off there.)
+        return (Verdict::Reset, false);
     }
     // RFC 7323 5.3 (R1).
     if timestamps.is_old(now, &seg.options) {

@@ -6,10 +6,10 @@
 //! restarts costs one store.
 
 use super::input::ack_now;
+use super::pmtu;
 use super::recovery;
 use super::state::State;
 use super::tcb::{list, Owner, Tcb};
-use crate::event::Error;
 use crate::limits::MIN_KEEPALIVE_US;
 use crate::shard::Env;
 use crate::time::Instant;
@@ -165,11 +165,12 @@ fn retransmit(tcb: &mut Tcb, env: &mut Env, now: Instant) {
     let since = if tcb.state == State::SynSent { tcb.last_sent } else { now };
     let patience = patience(tcb, now, since, limit);
     if patience == Some(0) {
-        tcb.fail(env, Error::TimedOut);
+        tcb.time_out(env);
         return;
     }
     env.stats.timeouts += 1;
     if tcb.state.is_synchronized() {
+        pmtu::on_timeout(tcb, env, now);
         recovery::on_timeout(tcb, now);
         env.enqueue(tcb, list::DATA);
     } else {
@@ -206,7 +207,7 @@ fn persist(tcb: &mut Tcb, env: &mut Env, now: Instant) {
     };
     let patience = patience(tcb, now, now, limit);
     if patience == Some(0) {
-        tcb.fail(env, Error::TimedOut);
+        tcb.time_out(env);
         return;
     }
     if tcb.snd_wnd > 0 {
@@ -259,7 +260,7 @@ fn keepalive(tcb: &mut Tcb, env: &mut Env, now: Instant) {
         start(tcb, env, Timer::Keepalive, tcb.last_received + idle_us);
     } else if gives_up(tcb, silent) {
         env.reset(tcb, now);
-        tcb.fail(env, Error::TimedOut);
+        tcb.time_out(env);
     } else {
         tcb.keepalive_probes += 1;
         tcb.probe_due = true;
@@ -306,6 +307,7 @@ pub(crate) fn watch_idle_buffers(tcb: &mut Tcb, env: &mut Env, now: Instant) {
 
 /// RFC 5681 4.1: after a silence of a whole timeout the window says nothing about the path.
 pub(crate) fn restart_after_idle(tcb: &mut Tcb, env: &Env, now: Instant) {
+    pmtu::retry(tcb, now);
     let rto = tcb.rtt.rto_us(env.config.rto_max_us);
     let idle = now.micros_since(tcb.last_sent);
     let waits = tcb.data_end().gt(tcb.snd_nxt);

@@ -94,6 +94,8 @@ impl Inner {
             "syncookies_sent": s.syncookies_sent,
             "syncookies_received": s.syncookies_received,
             "syncookies_failed": s.syncookies_failed,
+            "pmtu_reductions": s.pmtu_reductions,
+            "pmtu_black_holes": s.pmtu_black_holes,
             "resets_in": s.resets_in,
             "resets_out": s.resets_out,
             "memory_bytes": s.memory_bytes,

@@ -204,20 +204,6 @@ fn a_new_syn_ends_time_wait() {
 
 /// RFC 1337, RFC 5961 3.2.
 #[test]
-fn an_exact_reset_ends_time_wait() {
-    let (mut b, id) = Bench::accepted();
-    b.shard.close(b.now, id);
-    b.sent();
-    b.peer(FA, 1, 2, b"");
-    b.sent();
-    b.peer(R, 1, 0, b"");
-    b.peer(R, 3, 0, b"");
-    assert_eq!(b.state(id), State::TimeWait);
-    b.peer(R, 2, 0, b"");
-    assert_eq!(b.events(), [Event::Freed(id)]);
-}
-
-#[test]
 fn abort_resets_at_once() {
     let (mut b, id) = Bench::accepted();
     b.send(id, b"never").unwrap();

@@ -429,7 +429,6 @@ fn a_router_that_needs_smaller_packets_is_believed_within_reason() {
         b.shard.check().unwrap();
     };
     icmp(&mut b, 600, 5000);
-    icmp(&mut b, 68, 1);
     icmp(&mut b, 1400, 1);
     assert_eq!(b.brief(), []);
     icmp(&mut b, 600, 1);

@@ -5,13 +5,16 @@ mod close;
 mod cookies;
 mod data;
 mod hostile;
+mod icmp;
 mod open;
 mod options;
 mod queues;
 mod requests;
+mod rfc5961;
 mod rfc9293;
 mod sack_receiver;
 mod tcp_info;
+mod time_wait;
 mod timers;
 mod timestamps;
 
