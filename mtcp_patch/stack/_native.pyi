@@ -111,6 +111,9 @@ def open_devices() -> None:
 def open_descriptors() -> list[int]:
     """The open virtual descriptors, ascending."""
 
+def socket_options() -> list[tuple[int, int, str, str, str]]:
+    """The table of socket options: (level, number, name, what becomes of it, note)."""
+
 def status_json() -> str:
     """Devices, listeners, connections and counters, as the control socket serves them."""
 

@@ -38,6 +38,7 @@ fn add_process(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(process::open_devices, m)?)?;
     m.add_function(wrap_pyfunction!(process::open_descriptors, m)?)?;
     m.add_function(wrap_pyfunction!(process::status_json, m)?)?;
+    m.add_function(wrap_pyfunction!(process::socket_options, m)?)?;
     m.add_function(wrap_pyfunction!(process::shutdown_process, m)?)?;
     m.add_function(wrap_pyfunction!(process::before_fork, m)?)?;
     m.add_function(wrap_pyfunction!(process::after_fork_parent, m)?)?;

@@ -1,7 +1,7 @@
 //! Settings, status and the life of the process: the functions that `lifecycle.py`, `info.py` and
 //! the launcher call. None of them is hot.
 
-use mtcp_host::runtime::{Runtime, Settings, Vfd};
+use mtcp_host::runtime::{Runtime, Settings, Vfd, SOCKET_OPTIONS};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -69,6 +69,15 @@ pub fn open_descriptors() -> Vec<Vfd> {
 #[pyfunction]
 pub fn status_json(py: Python<'_>) -> PyResult<String> {
     Ok(runtime(py)?.status_json())
+}
+
+/// socket_options()
+/// --
+///
+/// The table of socket options: (level, number, name, what becomes of it, note).
+#[pyfunction]
+pub fn socket_options() -> Vec<(i32, i32, &'static str, &'static str, &'static str)> {
+    SOCKET_OPTIONS.iter().map(|o| (o.level, o.name, o.label, o.support.word(), o.note)).collect()
 }
 
 /// shutdown_process()

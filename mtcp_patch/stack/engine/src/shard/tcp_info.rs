@@ -86,6 +86,10 @@ pub struct TcpInfo {
     pub bytes_retrans: u64,
     /// Segments received beyond a gap.
     pub rcv_ooopack: u32,
+    /// Receive buffer allowed now.
+    pub recv_buffer_bytes: u32,
+    /// Send buffer allowed now.
+    pub send_buffer_bytes: u32,
     /// The peer's window, scaled.
     pub snd_wnd: u32,
     /// Our window as the peer knows it.
@@ -103,6 +107,7 @@ impl Shard {
         Ok(TcpInfo {
             rto_us: tcb.rtt.rto_us(config.rto_max_us),
             ato_us: config.delayed_ack_us,
+            send_buffer_bytes: u32::try_from(tcb.send_limit(config)).unwrap_or(u32::MAX),
             ..describe(tcb, now)
         })
     }
@@ -151,6 +156,8 @@ fn describe(tcb: &Tcb, now: Instant) -> TcpInfo {
         bytes_sent: tcb.bytes_out + account.bytes_retrans,
         bytes_retrans: account.bytes_retrans,
         rcv_ooopack: account.rcv_ooopack,
+        recv_buffer_bytes: tcb.rcv_limit,
+        send_buffer_bytes: 0,
         snd_wnd: tcb.snd_wnd,
         rcv_wnd: crate::tcp::window::receive_window(tcb),
     }

@@ -60,6 +60,9 @@ pub struct ConnOptions {
     pub defer_accept_us: u64,
     /// Writable only while fewer unsent bytes than this wait (`TCP_NOTSENT_LOWAT`).
     pub notsent_lowat: Option<u32>,
+    /// Whether to begin by acknowledging at once, or by expecting answers to carry acknowledgments;
+    /// see [`crate::Shard::set_quickack`] for later (`TCP_QUICKACK`).
+    pub quickack: Option<bool>,
     /// Largest receive window to offer, in bytes (`TCP_WINDOW_CLAMP`).
     pub window_clamp: Option<u32>,
     /// Readable only with this many bytes; 0 is 1 (`SO_RCVLOWAT`).

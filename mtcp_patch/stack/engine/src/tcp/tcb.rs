@@ -16,7 +16,9 @@ use crate::wire::{Link, Seq};
 
 use super::account::Account;
 use super::congestion::Congestion;
-pub use super::conn_options::{ConnOptions, Keepalive};
+pub(crate) use super::conn_options::ConnOptions;
+#[cfg(test)]
+pub(crate) use super::conn_options::Keepalive;
 use super::options::TIMESTAMPS_BYTES;
 use super::pmtu::Pmtu;
 use super::reassembly::Ranges;
@@ -246,8 +248,8 @@ impl Tcb {
             stalled_since: None,
             retries: 0,
             keepalive_probes: 0,
-            quick_acks: QUICK_ACKS,
-            answers: false,
+            quick_acks: if origin.options.quickack == Some(false) { 0 } else { QUICK_ACKS },
+            answers: origin.options.quickack == Some(false),
             pushed: false,
             queued: 0,
             ack_due: false,

@@ -1,9 +1,12 @@
 //! Open file descriptions: what a virtual descriptor and its duplicates refer to.
 
+use std::time::Duration;
+
 use mtcp_engine::ConnOptions;
 use mtcp_engine::State;
 use mtcp_engine::{ConnId, ListenerId};
 
+use super::options::Header;
 use super::vfd::Vfd;
 
 /// Which stack serves a description, and by which object.
@@ -46,8 +49,15 @@ pub(super) struct Desc {
     pub owns_port: bool,
     /// The options that the engine honours, as set so far.
     pub options: ConnOptions,
-    /// SO_LINGER as (on, seconds).
+    /// IP_TOS and IP_TTL; IPV6_TCLASS and IPV6_UNICAST_HOPS.
+    pub header_v4: Header,
+    pub header_v6: Header,
+    /// The seconds of SO_LINGER, when it is on.
     pub linger: Option<u32>,
+    /// SO_RCVTIMEO; `None`: for ever.
+    pub recv_timeout: Option<Duration>,
+    /// SO_SNDTIMEO.
+    pub send_timeout: Option<Duration>,
     /// Options of a connection that has no kernel socket of its own to remember them.
     pub overrides: Vec<((i32, i32), Vec<u8>)>,
     /// A listener that has handed out a connection of ours.
@@ -68,7 +78,11 @@ impl Desc {
             port,
             owns_port,
             options: ConnOptions::default(),
+            header_v4: Header::default(),
+            header_v6: Header::default(),
             linger: None,
+            recv_timeout: None,
+            send_timeout: None,
             overrides: Vec::new(),
             served: false,
             pinned: None,

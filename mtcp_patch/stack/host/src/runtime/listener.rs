@@ -40,7 +40,7 @@ impl Inner {
         }
         let pinned = desc.pinned;
         let family = desc.family;
-        let inherit = desc.options;
+        let inherit = desc.conn_options(family == libc::AF_INET);
         let port = self.port(desc)?;
         port.socket.listen(backlog)?;
         // listen(2): a negative backlog is as good as the largest.
@@ -111,10 +111,12 @@ impl Inner {
         new.options = desc.options;
         new.overrides = desc.overrides.clone();
         new.linger = desc.linger;
+        (new.header_v4, new.header_v6) = (desc.header_v4, desc.header_v6);
+        (new.recv_timeout, new.send_timeout) = (desc.recv_timeout, desc.send_timeout);
         let family = desc.family;
         self.hold_port(new.port);
-        let options = new.options;
         let info = self.shard.info(conn).map_err(Errno::from)?;
+        let options = new.conn_options(info.local.is_ipv4());
         let peer = info.remote;
         if info.options != options {
             // They were changed after listen().

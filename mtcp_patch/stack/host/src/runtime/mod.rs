@@ -44,6 +44,7 @@ use spin::Spin;
 use state::Inner;
 
 pub use listener::Accepted;
+pub use options::table::{SocketOption, Support, TABLE as SOCKET_OPTIONS};
 pub use settings::Settings;
 pub use spin::Contending;
 pub use stream::{Connect, Patience, NEIGHBOUR_WAIT};

@@ -141,12 +141,19 @@ impl Inner {
     ) -> Result<(), Errno> {
         let index = self.index(vfd)?;
         let desc = self.desc(vfd)?;
-        let (family, port, options) = (desc.family, desc.port, desc.options);
+        let (family, port) = (desc.family, desc.port);
+        let options = desc.conn_options(dst.is_ipv4());
         if bound.port() == 0 {
             let want = shown(SocketAddr::new(src, 0), family);
-            self.port(desc)?.socket.bind(&SockAddr::from(want))?;
+            if family == libc::AF_INET6 {
+                // bind(2) to one address changes it; a program that only connects must not see that.
+                let v6only = i32::from(self.port(desc)?.socket.only_v6()?).to_ne_bytes();
+                let key = (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY);
+                self.desc_mut(vfd)?.remember(key.0, key.1, v6only.to_vec());
+            }
+            self.port(self.desc(vfd)?)?.socket.bind(&SockAddr::from(want))?;
         }
-        let local_port = self.port(desc)?.local()?.port();
+        let local_port = self.port(self.desc(vfd)?)?.local()?.port();
         let local = SocketAddr::new(src, local_port);
         let device = path.device;
         let now = self.now();
