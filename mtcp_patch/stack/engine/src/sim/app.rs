@@ -11,7 +11,7 @@ use crate::device::Caps;
 use crate::event::{ready, ConnId, Error, Event, ListenerId};
 use crate::listen::ListenOptions;
 use crate::shard::{ConnectOptions, Path, Shard};
-use crate::tcp::tcb::{ConnOptions, Keepalive};
+use crate::tcp::conn_options::{ConnOptions, Keepalive};
 use crate::time::Instant;
 use crate::wire::Link;
 

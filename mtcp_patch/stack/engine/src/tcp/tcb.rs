@@ -17,8 +17,6 @@ use crate::wire::{Link, Seq};
 use super::account::Account;
 use super::congestion::Congestion;
 pub(crate) use super::conn_options::ConnOptions;
-#[cfg(test)]
-pub(crate) use super::conn_options::Keepalive;
 use super::options::TIMESTAMPS_BYTES;
 use super::pmtu::Pmtu;
 use super::reassembly::Ranges;

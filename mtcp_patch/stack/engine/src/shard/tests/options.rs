@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::event::ready;
-use crate::tcp::tcb::Keepalive;
+use crate::tcp::conn_options::Keepalive;
 
 fn set(b: &mut Bench, id: ConnId, options: ConnOptions) {
     b.shard.set_options(b.now, id, options);

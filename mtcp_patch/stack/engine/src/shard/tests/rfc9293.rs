@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::event::ready;
-use crate::tcp::tcb::Keepalive;
+use crate::tcp::conn_options::Keepalive;
 
 /// RFC 9293 3.1 (MUST-1): a window that would be negative as 16 signed bits.
 #[test]

@@ -1,5 +1,5 @@
 use super::*;
-use crate::tcp::tcb::Keepalive;
+use crate::tcp::conn_options::Keepalive;
 
 fn keepalive(b: &mut Bench, id: ConnId) {
     let keepalive = Keepalive { on: true, idle_us: 10_000_000, interval_us: 2_000_000, count: 3 };
