@@ -58,9 +58,9 @@ pub(crate) fn too_big(tcb: &mut Tcb, env: &mut Env, now: Instant, mtu: u32, seq:
     // RFC 5927 7.2: where packets of this size have come through, the claim waits for proof, which
     // is that the segment is not acknowledged before the retransmission timer expires. What counts
     // bytes takes a crowd of small segments for a full one; a true claim is then late, no more.
-    let acked = tcb.account.bytes_acked.wrapping_sub(tcb.pmtu.changed_at);
-    if acked > u64::from(tcb.mss) {
-        tcb.pmtu.claim = Some((mss, seq));
+    let changed_at = tcb.pmtu.as_ref().map_or(0, |pmtu| pmtu.changed_at);
+    if tcb.account.bytes_acked.wrapping_sub(changed_at) > u64::from(tcb.mss) {
+        tcb.pmtu.get_or_insert_default().claim = Some((mss, seq));
         return;
     }
     env.stats.pmtu_reductions += 1;
@@ -72,7 +72,7 @@ pub(crate) fn too_big(tcb: &mut Tcb, env: &mut Env, now: Instant, mtu: u32, seq:
 
 /// The retransmission timer has expired; the caller sends again what is in flight.
 pub(crate) fn on_timeout(tcb: &mut Tcb, env: &mut Env, now: Instant) {
-    if let Some((mss, seq)) = tcb.pmtu.claim.take() {
+    if let Some((mss, seq)) = tcb.pmtu.as_mut().and_then(|pmtu| pmtu.claim.take()) {
         if tcb.snd_una.le(seq) && mss < tcb.mss {
             env.stats.pmtu_reductions += 1;
             reduce(tcb, now, mss, PMTU_EXPIRES_US);
@@ -88,27 +88,28 @@ pub(crate) fn on_timeout(tcb: &mut Tcb, env: &mut Env, now: Instant) {
     let smaller = if tcb.mss > base { base } else { floor };
     if smaller < tcb.mss {
         env.stats.pmtu_black_holes += 1;
-        let wait = PMTU_EXPIRES_US << u32::from(tcb.pmtu.black_holes.min(8));
-        tcb.pmtu.black_holes = tcb.pmtu.black_holes.saturating_add(1);
+        let pmtu = tcb.pmtu.get_or_insert_default();
+        let wait = PMTU_EXPIRES_US << u32::from(pmtu.black_holes.min(8));
+        pmtu.black_holes = pmtu.black_holes.saturating_add(1);
         reduce(tcb, now, smaller, wait);
     }
 }
 
 fn reduce(tcb: &mut Tcb, now: Instant, mss: u32, retry_us: u64) {
-    tcb.pmtu.agreed = tcb.pmtu.agreed.or(Some(tcb.mss));
-    tcb.pmtu.retry_at = now + retry_us;
-    tcb.pmtu.changed_at = tcb.account.bytes_acked;
-    tcb.pmtu.claim = None;
+    let pmtu = tcb.pmtu.get_or_insert_default();
+    pmtu.agreed = pmtu.agreed.or(Some(tcb.mss));
+    pmtu.retry_at = now + retry_us;
+    pmtu.changed_at = tcb.account.bytes_acked;
+    pmtu.claim = None;
     tcb.mss = mss;
 }
 
 /// RFC 1191 6.3, RFC 8201 4: the path may have changed; after ten minutes the size of the handshake
 /// is tried again.
 pub(crate) fn retry(tcb: &mut Tcb, now: Instant) {
-    if tcb.pmtu.agreed.is_some() && now >= tcb.pmtu.retry_at {
-        if let Some(mss) = tcb.pmtu.agreed.take() {
-            tcb.mss = tcb.mss.max(mss);
-            tcb.pmtu.changed_at = tcb.account.bytes_acked;
-        }
+    let Some(pmtu) = tcb.pmtu.as_mut().filter(|pmtu| now >= pmtu.retry_at) else { return };
+    if let Some(mss) = pmtu.agreed.take() {
+        tcb.mss = tcb.mss.max(mss);
+        pmtu.changed_at = tcb.account.bytes_acked;
     }
 }

@@ -4,6 +4,7 @@
 //! timer or call at a time. Names are those of RFC 9293 3.3.1. It has no methods that decide
 //! anything about TCP; those are in the files that carry the idea's name.
 
+use alloc::boxed::Box;
 use core::cell::Cell;
 use core::net::SocketAddr;
 
@@ -77,7 +78,8 @@ pub(crate) struct Tcb {
     pub(crate) snd_sml: Seq,
     /// Largest payload that we send.
     pub(crate) mss: u32,
-    pub(crate) pmtu: Pmtu,
+    /// What an ICMP error or a black hole has taught; nothing on most paths.
+    pub(crate) pmtu: Option<Box<Pmtu>>,
     pub(crate) snd_wscale: u8,
 
     // Receive sequence space.
@@ -218,7 +220,7 @@ impl Tcb {
             snd_wl2: origin.iss,
             snd_sml: origin.iss,
             mss: 536,
-            pmtu: Pmtu::default(),
+            pmtu: None,
             snd_wscale: 0,
             irs: Seq(0),
             rcv_nxt: Seq(0),
