@@ -43,7 +43,7 @@ OWN_NUMBERS = {
     "TCP_QUICKACK": "whether answers carried acknowledgments so far",
     "IPV6_PATHMTU": "the MTU of the path",
     "TCP_CC_INFO": "of the kernel's algorithm",
-    "TCP_CONGESTION": "of the kernel's algorithms",
+    "TCP_CONGESTION": "the system has another default than cubic",
     "SO_INCOMING_CPU": "no interrupt brought our packets",
     "SO_PEERSEC": "no security module",
     "IP_MULTICAST_TTL": "the kernel keeps the peer's TTL there",

@@ -10,6 +10,7 @@
 //! A reader who follows a packet comes through [`drive`](self), then the engine, then back here to
 //! `state::flush_events`, `watcher` and `wait`.
 
+mod congestion;
 mod control;
 mod desc;
 mod devices;

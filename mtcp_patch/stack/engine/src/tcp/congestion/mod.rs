@@ -10,8 +10,6 @@
 mod cubic;
 mod hystart;
 mod newreno;
-#[cfg(test)]
-mod tests;
 mod usage;
 
 use cubic::Cubic;
@@ -310,3 +308,6 @@ impl Congestion {
         self.window.set_cwnd(cwnd.max(restart));
     }
 }
+
+#[cfg(test)]
+mod tests;
