@@ -1,6 +1,7 @@
 //! One shard against hand-made segments. The peer is the test: its initial sequence number is
 //! [`PEER_ISS`], and all numbers, both ways, are relative to the initial ones.
 
+mod attack;
 mod close;
 mod cookies;
 mod data;
