@@ -119,7 +119,11 @@ pub fn fd_write(py: Python<'_>, vfd: Vfd, data: &Bound<'_, PyAny>) -> PyResult<u
 /// os.close(fd)
 #[pyfunction]
 pub fn fd_close(py: Python<'_>, fd: Vfd) -> PyResult<()> {
-    Runtime::global().close(fd).map_err(|e| args::os_error(py, e))
+    let lingering = Runtime::global().close(fd).map_err(|e| args::os_error(py, e))?;
+    if let Some(lingering) = lingering {
+        args::without_gil(py, || Runtime::global().linger(lingering));
+    }
+    Ok(())
 }
 
 /// os.dup(fd, /): another virtual descriptor of the same connection.

@@ -87,13 +87,13 @@ fn establish(call: &Call, to: &SocketAddr) -> Result<(), Fail> {
         Err(Errno(libc::EINPROGRESS)) => {}
         // The kernel's connect(2) waits for the running attempt on a blocking socket only.
         Err(e @ Errno(libc::EALREADY)) => {
-            if !Wait::new(call, false)?.is_forever() {
+            if !Wait::new(call, POLLOUT, false)?.is_blocking() {
                 return Err(Fail::Errno(e));
             }
         }
         Err(e) => return Err(Fail::Errno(e)),
     }
-    let wait = Wait::new(call, false)?;
+    let wait = Wait::new(call, POLLOUT, false)?;
     loop {
         match wait.pause(POLLOUT)? {
             Woken::Interrupted => call.run_handlers()?,

@@ -15,6 +15,7 @@ use super::call::{panicked, Answer, Call, Object};
 use super::head::{self, TIMEOUT_NONE_NS};
 use super::kernel;
 use crate::errors::{self, Fail};
+use crate::gil;
 use crate::object::{self, none, Owned};
 
 const TYPE_FLAGS: i32 = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
@@ -144,7 +145,12 @@ pub(super) fn close(call: &Call) -> Answer {
     unsafe { head::of_mut(call.socket).fd = -1 };
     match call.runtime().close(call.fd) {
         // As in CPython: the peer may have reset the connection before.
-        Ok(()) | Err(Errno(libc::ECONNRESET)) => Ok(none()),
+        Ok(None) | Err(Errno(libc::ECONNRESET)) => Ok(none()),
+        Ok(Some(lingering)) => {
+            // SAFETY: the GIL is held, and the closure touches no Python object.
+            unsafe { gil::released(|| call.runtime().linger(lingering)) };
+            Ok(none())
+        }
         // Closed already, by the end of the process.
         Err(Errno(libc::EBADF)) if call.runtime().is_ending() => Ok(none()),
         Err(e) => Err(Fail::Errno(e)),

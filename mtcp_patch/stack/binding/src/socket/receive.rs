@@ -13,8 +13,7 @@ use crate::errors::Fail;
 use crate::object::{self, none, Owned};
 
 /// Flags that are dealt with here; the others go to the runtime, which refuses what it cannot do.
-const OURS: i32 =
-    libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL | libc::MSG_CMSG_CLOEXEC;
+const OURS: i32 = libc::MSG_WAITALL | libc::MSG_NOSIGNAL | libc::MSG_CMSG_CLOEXEC;
 
 /// `recv(bufsize[, flags]) -> bytes`
 #[inline]
@@ -96,8 +95,8 @@ fn receive(
     }
     // recv(2): MSG_WAITALL gives less at the end of the stream, after an error or a signal, and on
     // a socket that does not block.
-    let wait = Wait::new(call, dont_wait)?;
-    while total < max && wait.is_forever() {
+    let wait = Wait::new(call, POLLIN, dont_wait)?;
+    while total < max && wait.is_blocking() {
         match take(max - total) {
             Ok(0) => break,
             Ok(n) => total += n,

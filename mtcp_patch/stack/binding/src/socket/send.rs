@@ -50,7 +50,7 @@ fn send_pieces(call: &Call, pieces: &[&[u8]], flags: i32) -> Result<usize, Fail>
 #[cold]
 fn send_rest(call: &Call, pieces: &[&[u8]], flags: i32, done: usize) -> Result<usize, Fail> {
     let runtime = call.runtime();
-    let wait = Wait::new(call, flags & libc::MSG_DONTWAIT != 0)?;
+    let wait = Wait::new(call, POLLOUT, flags & libc::MSG_DONTWAIT != 0)?;
     let mut total = done;
     let mut skip = done;
     for piece in pieces {
@@ -73,7 +73,7 @@ fn send_rest(call: &Call, pieces: &[&[u8]], flags: i32, done: usize) -> Result<u
             }
             if total == 0 {
                 wait.pause_or_fail(POLLOUT)?;
-            } else if !wait.is_forever() || wait.pause(POLLOUT)? != Woken::Ready {
+            } else if !wait.is_blocking() || wait.pause(POLLOUT)? != Woken::Ready {
                 return Ok(total);
             }
         }
@@ -99,7 +99,7 @@ pub(super) fn sendall(call: &Call) -> Answer {
 #[cold]
 fn sendall_rest(call: &Call, mut rest: &[u8], flags: i32) -> Answer {
     let runtime = call.runtime();
-    let wait = Wait::new(call, flags & libc::MSG_DONTWAIT != 0)?;
+    let wait = Wait::new(call, POLLOUT, flags & libc::MSG_DONTWAIT != 0)?;
     while !rest.is_empty() {
         match runtime.send(call.fd, rest, flags & !OURS) {
             Ok(n) => {

@@ -25,6 +25,8 @@ pub(super) enum Patience {
     Never,
     /// `settimeout(seconds)`: until then.
     Until(Instant),
+    /// A blocking socket with SO_RCVTIMEO or SO_SNDTIMEO: until then, and then EAGAIN.
+    Blocking(Instant),
     /// A blocking socket.
     Forever,
 }
@@ -51,7 +53,7 @@ pub(super) struct Wait<'a> {
 impl<'a> Wait<'a> {
     /// `dont_wait`: MSG_DONTWAIT was given. As in CPython it rules over a blocking socket but not
     /// over a timeout, whose poll() comes before the call that has the flag.
-    pub fn new(call: &'a Call, dont_wait: bool) -> Result<Self, Fail> {
+    pub fn new(call: &'a Call, events: u32, dont_wait: bool) -> Result<Self, Fail> {
         // SAFETY: the socket is of the native type and the GIL is held, as for every Call.
         let timeout_ns = unsafe { head::of(call.socket) }.timeout_ns;
         let patience = match timeout_ns {
@@ -62,19 +64,19 @@ impl<'a> Wait<'a> {
             }
             // O_NONBLOCK set on the description by os.set_blocking or fcntl, behind Python's back.
             _ if dont_wait || call.runtime().nonblocking(call.fd)? => Patience::Never,
-            _ => Patience::Forever,
+            _ => blocking(call, events)?,
         };
         Ok(Self { call, patience })
     }
 
-    /// Whether the call blocks until it is done (no timeout, blocking descriptor).
-    pub fn is_forever(&self) -> bool {
-        matches!(self.patience, Patience::Forever)
+    /// Whether the call blocks until it is done (no timeout of Python's, blocking descriptor).
+    pub fn is_blocking(&self) -> bool {
+        matches!(self.patience, Patience::Forever | Patience::Blocking(_))
     }
 
     /// Whether the deadline has passed.
     pub fn is_over(&self) -> bool {
-        matches!(self.patience, Patience::Until(at) if Instant::now() >= at)
+        matches!(self.patience, Patience::Until(at) | Patience::Blocking(at) if Instant::now() >= at)
     }
 
     /// Waits for `events` on the call's descriptor. `Fail::Raised`: a signal's handler raised.
@@ -84,13 +86,15 @@ impl<'a> Wait<'a> {
         let deadline = match self.patience {
             // The runtime has given the stack a turn before it said EAGAIN.
             Patience::Never => return Ok(Woken::MayNot),
-            Patience::Until(at) => Some(at),
+            Patience::Until(at) | Patience::Blocking(at) => Some(at),
             Patience::Forever => None,
         };
         let mut fds = [PollFd { fd: self.call.fd, events, revents: 0 }];
         while runtime.poll_ready(&mut fds) == 0 {
             if self.is_over() {
-                return Ok(Woken::TimedOut);
+                // socket(7): as if the socket had been non-blocking.
+                let kernels = matches!(self.patience, Patience::Blocking(_));
+                return Ok(if kernels { Woken::MayNot } else { Woken::TimedOut });
             }
             // SAFETY: as for every call of a method, the GIL is held.
             signals::before_last_look(unsafe { Python::assume_attached() });
@@ -124,6 +128,14 @@ impl<'a> Wait<'a> {
     }
 }
 
+/// The patience of a blocking socket: that of SO_RCVTIMEO or SO_SNDTIMEO.
+fn blocking(call: &Call, events: u32) -> Result<Patience, Errno> {
+    let (receive, send) = call.runtime().timeouts(call.fd)?;
+    let timeout = if events == POLLOUT { send } else { receive };
+    let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    Ok(until.map_or(Patience::Forever, Patience::Blocking))
+}
+
 /// Repeats `attempt` until it is something other than EAGAIN, waiting in between.
 #[inline]
 pub(super) fn retry<T>(
@@ -136,7 +148,7 @@ pub(super) fn retry<T>(
         Err(Errno(libc::EAGAIN)) => {}
         other => return other.map_err(Fail::Errno),
     }
-    let wait = Wait::new(call, dont_wait)?;
+    let wait = Wait::new(call, events, dont_wait)?;
     loop {
         wait.pause_or_fail(events)?;
         match attempt() {

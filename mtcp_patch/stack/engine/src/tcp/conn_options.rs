@@ -55,9 +55,6 @@ pub struct ConnOptions {
     pub fin_wait_2_us: Option<u64>,
     /// Repetitions of a SYN before connect fails (`TCP_SYNCNT`).
     pub syn_retries: Option<u8>,
-    /// How long a handshake whose last ACK carries no data is kept from the accept queue, in
-    /// microseconds (`TCP_DEFER_ACCEPT`).
-    pub defer_accept_us: u64,
     /// Writable only while fewer unsent bytes than this wait (`TCP_NOTSENT_LOWAT`).
     pub notsent_lowat: Option<u32>,
     /// Whether to begin by acknowledging at once, or by expecting answers to carry acknowledgments;

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use socket2::SockAddr;
 
 use super::desc::{is_connected, Desc, Kind, Watch};
+use super::linger::Lingering;
 use super::port::Port;
 use super::state::Inner;
 use super::vfd::Vfd;
@@ -72,18 +73,18 @@ impl Inner {
         }
     }
 
-    /// Closes a descriptor; with the last one, the description.
-    pub fn close(&mut self, vfd: Vfd) -> Result<(), Errno> {
+    /// Closes a descriptor; with the last one, the description. What is to be waited for then.
+    pub fn close(&mut self, vfd: Vfd) -> Result<Option<Lingering>, Errno> {
         let index = self.vfds.remove(vfd).ok_or(Errno(libc::EBADF))?;
         self.forget_watches(vfd, index);
         let Some(desc) = self.descs.get_mut(index) else { return Err(Errno(libc::EBADF)) };
         desc.refs -= 1;
         if desc.refs > 0 {
-            return Ok(());
+            return Ok(None);
         }
         let desc = self.descs.remove(index);
         self.close_kind(&desc);
-        Ok(())
+        Ok(Lingering::of(&desc))
     }
 
     fn close_kind(&mut self, desc: &Desc) {
@@ -175,12 +176,12 @@ impl Runtime {
     ///
     /// # Errors
     /// EBADF.
-    pub fn close(&self, vfd: Vfd) -> Result<(), Errno> {
+    pub fn close(&self, vfd: Vfd) -> Result<Option<Lingering>, Errno> {
         let mut inner = self.lock();
-        inner.close(vfd)?;
+        let lingering = inner.close(vfd)?;
         inner.flush_events();
         self.ensure_driver(inner);
-        Ok(())
+        Ok(lingering)
     }
 
     /// AF_INET or AF_INET6.

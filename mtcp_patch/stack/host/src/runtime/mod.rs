@@ -16,6 +16,7 @@ mod desc;
 mod devices;
 mod drive;
 mod endpoint;
+mod linger;
 mod listener;
 mod options;
 mod port;
@@ -44,6 +45,7 @@ use crate::sys;
 use spin::Spin;
 use state::Inner;
 
+pub use linger::Lingering;
 pub use listener::Accepted;
 pub use options::table::{SocketOption, Support, TABLE as SOCKET_OPTIONS};
 pub use settings::Settings;

@@ -13,6 +13,7 @@ use super::devices::Way;
 use super::endpoint::{shown, unmapped};
 use super::state::Inner;
 use super::vfd::Vfd;
+use super::watcher::IN;
 use super::Runtime;
 use crate::errno::Errno;
 use crate::sys;
@@ -275,8 +276,17 @@ impl Runtime {
             let oob = flags & libc::MSG_OOB != 0;
             return Err(Errno(if oob { libc::EINVAL } else { libc::EOPNOTSUPP }));
         }
+        // socket(7): a blocking receive waits for SO_RCVLOWAT, or for all it has room for.
+        let lowat = max.min(desc.options.recv_lowat as usize);
+        let waits = lowat > 1 && !desc.nonblocking && flags & libc::MSG_DONTWAIT == 0;
         if matches!(inner.shard.recv_slices(id), Err(Error::WouldBlock)) {
             inner.app_turn();
+        }
+        if waits && inner.shard.readiness(id) & IN == 0 {
+            let unread = inner.shard.info(id).map_or(0, |info| info.unread_bytes);
+            if unread < lowat {
+                return Err(Errno(libc::EAGAIN));
+            }
         }
         let (a, b) = inner.shard.recv_slices(id).map_err(Errno::from)?;
         let a = a.get(..max).unwrap_or(a);
