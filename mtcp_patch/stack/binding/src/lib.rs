@@ -18,6 +18,7 @@ mod selector;
 mod shared;
 mod signals;
 mod socket;
+mod virtual_host;
 mod watcher;
 
 use pyo3::prelude::*;
@@ -29,6 +30,8 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(socket::make_socket_type, m)?)?;
     add_process(m)?;
     add_waiting(m)?;
+    // test support: the stack in virtual time
+    m.add_class::<virtual_host::VirtualHost>()?;
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use mtcp_engine::device::{Device, DeviceId};
 use mtcp_engine::wire::Link;
 use mtcp_engine::{Path, Shard};
 
+use super::virtual_host::{VirtualLink, VIRTUAL};
 use crate::xdp::{XdpDevice, XdpOptions};
 use crate::{addrs, route};
 
@@ -51,6 +52,8 @@ pub(super) fn open_all(wanted: &[String]) -> (Vec<Slot>, Vec<String>) {
 /// Memory, and the XDP devices that could be opened.
 pub(super) struct Devices {
     pub memory: Memory,
+    /// Of a [`virtual_host`](super::virtual_host), in place of all others.
+    pub virtual_link: Option<VirtualLink>,
     pub xdp: Vec<Slot>,
     /// What was asked for by name, `xdp:lo` and the like.
     wanted: Vec<String>,
@@ -84,6 +87,7 @@ impl Devices {
     pub fn new(wanted: Vec<String>) -> Self {
         Self {
             memory: Memory::default(),
+            virtual_link: None,
             xdp: Vec::new(),
             wanted,
             opened: false,
@@ -114,8 +118,10 @@ impl Devices {
 
     /// The name of a device, for listings.
     pub fn name(&self, id: DeviceId) -> &str {
-        if id == MEMORY {
-            return "memory";
+        match id {
+            MEMORY => return "memory",
+            VIRTUAL => return "virtual",
+            _ => {}
         }
         self.xdp.iter().find(|s| s.id == id).map_or("?", |s| s.name.as_str())
     }
@@ -132,6 +138,9 @@ impl Devices {
 
     /// Whether an address is the host's own.
     pub fn is_local(&mut self, ip: IpAddr) -> bool {
+        if let Some(link) = &self.virtual_link {
+            return ip.is_loopback() || link.has_address(ip);
+        }
         self.local.contains(ip)
     }
 
@@ -143,6 +152,12 @@ impl Devices {
     /// The device that the kernel's routing leads to, with the source address that it would
     /// choose. Never waits.
     pub fn route(&mut self, dst: IpAddr, src: Option<IpAddr>) -> Way {
+        if let Some(link) = &self.virtual_link {
+            return match src.or_else(|| link.source_for(dst)) {
+                Some(src) => Way::Ours(link.path(), src),
+                None => Way::Kernel,
+            };
+        }
         if self.xdp.is_empty() {
             return Way::Kernel;
         }

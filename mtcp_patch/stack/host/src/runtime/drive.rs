@@ -5,6 +5,7 @@ use mtcp_engine::device::{Device, DeviceId};
 
 use super::devices::MEMORY;
 use super::state::Inner;
+use super::virtual_host::VIRTUAL;
 
 /// Frames taken from one device in one batch.
 const RX_BATCH: usize = 64;
@@ -47,6 +48,10 @@ impl Inner {
             let id = slot.id;
             frames += slot.device.receive(RX_BATCH, &mut |f| shard.handle_frame(now, id, f));
         }
+        if let Some(link) = &mut devices.virtual_link {
+            link.now = now;
+            frames += link.receive(RX_BATCH, &mut |f| shard.handle_frame(now, VIRTUAL, f));
+        }
         frames += devices.memory.receive(RX_BATCH, &mut |f| shard.handle_frame(now, MEMORY, f));
         if shard.next_timeout().is_some_and(|t| t <= now) {
             shard.handle_timers(now);
@@ -61,6 +66,11 @@ impl Inner {
                 if sent > 0 && shard.has_output(id) {
                     frames += 1;
                 }
+            }
+        }
+        if let Some(link) = &mut devices.virtual_link {
+            if shard.has_output(VIRTUAL) {
+                frames += shard.transmit(now, VIRTUAL, link);
             }
         }
         if shard.has_output(MEMORY) {

@@ -151,8 +151,11 @@ impl Runtime {
     /// # Errors
     /// Those of socket(2).
     pub fn socket(&self, family: i32, proto: i32) -> Result<Vfd, Errno> {
-        let port = Port::new(family, proto)?;
         let mut inner = self.lock();
+        let port = match inner.devices.virtual_link {
+            None => Port::new(family, proto)?,
+            Some(_) => Port::anywhere(family, proto)?,
+        };
         let port = inner.ports.insert(port);
         inner.open(Desc::new(family, Kind::Fresh, Some(port), true)).map(|(vfd, _)| vfd)
     }

@@ -29,6 +29,7 @@ mod status;
 mod stream;
 mod tcp_thread;
 mod vfd;
+mod virtual_host;
 mod wait;
 mod watch;
 mod watcher;
@@ -52,6 +53,7 @@ pub use settings::Settings;
 pub use spin::Contending;
 pub use stream::{Connect, Patience, NEIGHBOUR_WAIT};
 pub use vfd::{is_virtual, Vfd, VFD_BASE};
+pub use virtual_host::VirtualLink;
 pub use wait::PollFd;
 
 /// The epoll data under which a watcher's own eventfd stands in its real epoll. No descriptor has
@@ -92,6 +94,14 @@ struct Shared {
 }
 
 impl Shared {
+    fn new(settings: &Settings) -> Result<Arc<Self>, Errno> {
+        let kick = Arc::new(sys::eventfd()?);
+        let inner = Mutex::new(Inner::new(settings, Arc::clone(&kick))?);
+        let ending = OnceLock::new();
+        let forking = AtomicUsize::new(0);
+        Ok(Arc::new(Self { inner, kick, ending, forking, opening: Mutex::new(()) }))
+    }
+
     /// The state. A panic elsewhere under the lock was reported there; the state is a TCP stack
     /// whose objects are each valid between statements, so others go on with it.
     #[inline]
@@ -158,11 +168,7 @@ impl Runtime {
     /// # Errors
     /// Those of eventfd(2), getrandom(2) and thread creation.
     pub fn new(settings: Settings) -> Result<Self, Errno> {
-        let kick = Arc::new(sys::eventfd()?);
-        let inner = Mutex::new(Inner::new(&settings, Arc::clone(&kick))?);
-        let ending = OnceLock::new();
-        let forking = AtomicUsize::new(0);
-        let shared = Arc::new(Shared { inner, kick, ending, forking, opening: Mutex::new(()) });
+        let shared = Shared::new(&settings)?;
         Self::start_tcp_thread(&shared)?;
         let control_path = control::start(&shared, settings.control_dir.clone());
         Ok(Self { shared, spin: Spin::new(), settings, control_path })

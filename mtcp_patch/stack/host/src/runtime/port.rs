@@ -36,6 +36,18 @@ impl Port {
         Ok(Self { socket, refs: 1, steered: Vec::new() })
     }
 
+    /// The same for a host without addresses of its own: bind(2) takes any address (IP_FREEBIND
+    /// needs no privilege), and nothing ever reaches the kernel socket there.
+    pub fn anywhere(family: i32, proto: i32) -> Result<Self, Errno> {
+        let port = Self::new(family, proto)?;
+        if family == libc::AF_INET6 {
+            port.socket.set_freebind_v6(true)?;
+        } else {
+            port.socket.set_freebind_v4(true)?;
+        }
+        Ok(port)
+    }
+
     /// The kernel descriptor.
     pub fn fd(&self) -> RawFd {
         self.socket.as_raw_fd()

@@ -4,7 +4,6 @@
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Instant as Clock;
 
 use mtcp_engine::time::Instant;
 use mtcp_engine::Shard;
@@ -42,6 +41,15 @@ pub(super) enum TcpThread {
     Driving,
 }
 
+/// Where the engine's time comes from.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Clock {
+    /// The time since the runtime was built.
+    Real(std::time::Instant),
+    /// What a [`virtual_host`](super::virtual_host) says.
+    Virtual(Instant),
+}
+
 pub(super) struct Inner {
     pub shard: Shard,
     pub devices: Devices,
@@ -68,7 +76,7 @@ pub(super) struct Inner {
     pub app_turns: u64,
     /// Raised when the TCP thread shall end.
     pub stopping: bool,
-    origin: Clock,
+    pub clock: Clock,
 }
 
 impl Inner {
@@ -97,14 +105,17 @@ impl Inner {
             kick,
             app_turns: 0,
             stopping: false,
-            origin: Clock::now(),
+            clock: Clock::Real(std::time::Instant::now()),
         })
     }
 
     /// The engine's time.
     #[inline]
     pub fn now(&self) -> Instant {
-        Instant::from_micros(self.origin.elapsed().as_micros() as u64)
+        match self.clock {
+            Clock::Real(origin) => Instant::from_micros(origin.elapsed().as_micros() as u64),
+            Clock::Virtual(now) => now,
+        }
     }
 
     /// How long from now until an engine time.
@@ -121,6 +132,11 @@ impl Inner {
         let in_time = |until: Option<Instant>| until.is_some_and(|u| u <= due);
         in_time(self.tcp_until)
             || self.sleeper.is_some_and(|sleeper| !sleeper.foreign && in_time(sleeper.until))
+    }
+
+    /// What wakes the TCP thread.
+    pub fn kick(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.kick)
     }
 
     /// Makes the TCP thread look every millisecond.

@@ -136,6 +136,7 @@ impl Inner {
     /// Whether any device has something to send.
     pub fn has_output(&self) -> bool {
         self.shard.has_output(super::devices::MEMORY)
+            || self.shard.has_output(super::virtual_host::VIRTUAL)
             || self.devices.xdp.iter().any(|s| self.shard.has_output(s.id))
     }
 

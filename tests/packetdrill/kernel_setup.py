@@ -1,0 +1,257 @@
+"""What a script does to its kernel before the test, as settings of the engine.
+
+Every sysctl and command has one of three meanings: a setting of the engine (`FIELDS`), something that is so here
+in any case or touches nothing that a script can see (`AGREED`), or none: then the script is unsupported, never passed.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .wire import Unsupported
+
+Converted = dict[str, Any]
+
+
+def _three(text: str) -> tuple[int, int, int]:
+    least, first, most = (int(part) for part in text.split())
+    return least, first, most
+
+
+def _rmem(text: str) -> Converted:
+    _, first, most = _three(text)
+    # Linux gives half of the buffer to its own bookkeeping and opens with at most 64 KiB.
+    return {"recv_buffer_initial_bytes": min(first // 2, 65_535), "recv_buffer_bytes": most}
+
+
+def _wmem(text: str) -> Converted:
+    _, first, most = _three(text)
+    return {"send_buffer_initial_bytes": first, "send_buffer_bytes": most}
+
+
+def _flag(name: str) -> Callable[[str], Converted]:
+    return lambda text: {name: int(text, 0) != 0}
+
+
+def _number(name: str, factor: int = 1) -> Callable[[str], Converted]:
+    return lambda text: {name: int(text, 0) * factor}
+
+
+def _rfc1323(text: str) -> Converted:
+    # 1: both; 2: window scale alone; 3: timestamps alone.
+    return {"window_scaling": int(text) in (1, 2), "timestamps": int(text) in (1, 3)}
+
+
+def _freebsd_cookies_only(text: str) -> Converted:
+    return {"syn_queue": 0} if int(text) else {}
+
+
+FIELDS: dict[str, Callable[[str], Converted]] = {
+    "net.ipv4.tcp_rmem": _rmem,
+    "net.ipv4.tcp_wmem": _wmem,
+    "net.ipv4.tcp_timestamps": _flag("timestamps"),
+    "net.ipv4.tcp_sack": _flag("sack"),
+    "net.ipv4.tcp_window_scaling": _flag("window_scaling"),
+    "net.ipv4.tcp_syn_retries": _number("syn_retries"),
+    "net.ipv4.tcp_synack_retries": _number("syn_ack_retries"),
+    "net.ipv4.tcp_retries2": _number("data_retries"),
+    "net.ipv4.tcp_orphan_retries": _number("orphan_retries"),
+    "net.ipv4.tcp_fin_timeout": _number("fin_wait_2_us", 1_000_000),
+    "net.ipv4.tcp_syncookies": _flag("syn_cookies"),
+    "net.ipv4.tcp_max_syn_backlog": _number("syn_queue"),
+    "net.ipv4.tcp_ecn": _number("ecn"),
+    "net.ipv4.tcp_slow_start_after_idle": _flag("slow_start_after_idle"),
+    "net.ipv4.tcp_congestion_control": lambda text: {"congestion_control": text},
+    "net.ipv4.tcp_rto_min_us": _number("rto_min_us"),
+    "net.ipv4.tcp_rto_max_ms": _number("rto_max_us", 1000),
+    "net.inet.tcp.rfc1323": _rfc1323,
+    "net.inet.tcp.sack.enable": _flag("sack"),
+    "net.inet.tcp.recvspace": _number("recv_buffer_initial_bytes"),
+    "net.inet.tcp.sendspace": lambda text: {"send_buffer_initial_bytes": int(text), "send_buffer_bytes": int(text)},
+    "kern.ipc.maxsockbuf": _number("recv_buffer_bytes"),
+    "net.inet.tcp.rexmit_initial": _number("rto_initial_us", 1000),
+    "net.inet.tcp.rexmit_min": _number("rto_min_us", 1000),
+    "net.inet.tcp.rexmit_slop": _number("rto_slop_us", 1000),
+    "net.inet.tcp.msl": _number("msl_us", 1000),
+    "net.inet.tcp.delacktime": _number("delayed_ack_us", 1000),
+    "net.inet.tcp.finwait2_timeout": _number("fin_wait_2_us", 1000),
+    "net.inet.tcp.syncookies": _flag("syn_cookies"),
+    "net.inet.tcp.syncookies_only": _freebsd_cookies_only,
+    "net.inet.tcp.ecn.enable": _number("ecn"),
+    "net.inet.tcp.insecure_rst": _flag("insecure_rst"),
+    "net.inet.tcp.insecure_syn": _flag("insecure_syn"),
+    "net.inet.tcp.drop_synfin": _flag("drop_synfin"),
+    "net.inet.tcp.keepidle": _number("keepalive_idle_us", 1000),
+    "net.inet.tcp.keepintvl": _number("keepalive_interval_us", 1000),
+    "net.inet.tcp.keepcnt": _number("keepalive_count"),
+    "net.inet.tcp.keepinit": _number("connect_timeout_us", 1000),
+    "net.inet.tcp.mssdflt": _number("default_mss"),
+}
+
+# Values of settings that the engine does not have, which say what it does anyway; None: any value (nothing to see).
+AGREED: dict[str, set[str] | None] = {
+    "net.ipv4.tcp_frto": {"1", "2"},
+    "net.ipv4.tcp_dsack": {"1"},
+    "net.ipv4.tcp_fack": {"0"},  # gone from Linux too
+    "net.ipv4.tcp_reordering": {"3"},
+    "net.ipv4.tcp_early_retrans": {"3", "4"},
+    "net.ipv4.tcp_recovery": {"1"},
+    "net.ipv4.tcp_ecn": {"0", "2"},  # until asked, not negotiated
+    "net.ipv4.tcp_ecn_option": None,  # of AccECN
+    "net.ipv4.tcp_ecn_option_beacon": None,
+    "net.ipv4.tcp_congestion_control": {"cubic", "reno"},
+    "net.ipv4.tcp_slow_start_after_idle": {"0", "1"},
+    "net.ipv4.tcp_window_scaling": {"1"},
+    "net.ipv4.tcp_tso_win_divisor": None,  # segments are compared joined
+    "net.ipv4.tcp_min_tso_segs": None,
+    "net.ipv4.tcp_pacing_ss_ratio": None,  # of pacing, which is off without fq
+    "net.ipv4.tcp_pacing_ca_ratio": None,
+    "net.ipv4.tcp_notsent_lowat": {"4294967295", "-1"},
+    "net.ipv4.tcp_no_metrics_save": None,  # nothing is saved here
+    "net.ipv4.tcp_fastopen": None,  # a script that opens fast fails at its option
+    "net.ipv4.tcp_fastopen_key": None,
+    "net.ipv4.tcp_moderate_rcvbuf": {"1"},
+    "net.ipv4.tcp_adv_win_scale": None,
+    "net.ipv4.tcp_mtu_probing": {"0"},
+    "net.ipv4.tcp_abort_on_overflow": {"0"},
+    "net.ipv4.tcp_rfc1337": {"0", "1"},
+    "net.ipv4.tcp_limit_output_bytes": None,
+    "net.ipv4.tcp_autocorking": {"0"},
+    "net.inet.tcp.hostcache.purgenow": None,
+    "net.inet.tcp.hostcache.purge": None,
+    "net.inet.tcp.blackhole": {"0"},
+    "net.inet.tcp.insecure_rst": {"0"},
+    "net.inet.tcp.insecure_syn": {"0"},
+    "net.inet.tcp.drop_synfin": {"0"},
+    "net.inet.tcp.ecn.enable": {"0", "2"},
+    "net.inet.tcp.rexmit_drop_options": {"0"},
+    "net.inet.tcp.icmp_may_rst": {"1"},
+    "net.inet.tcp.tolerate_missing_ts": {"0"},
+    "net.inet.tcp.path_mtu_discovery": {"1"},
+    "net.inet.tcp.cc.algorithm": {"cubic", "newreno"},
+    "net.inet.tcp.delayed_ack": {"1"},
+    "net.inet.tcp.fastopen.client_enable": None,
+    "net.inet.tcp.fastopen.server_enable": None,
+    "net.inet.tcp.functions_default": {"freebsd"},
+    "net.inet.tcp.do_tcpdrain": None,
+    "net.inet.tcp.tso": None,
+    "net.inet.tcp.udp_tunneling_port": {"0"},
+    "net.inet.tcp.recvbuf_auto": {"1"},
+    "net.inet.tcp.sendbuf_auto": {"1"},
+    "net.inet.icmp.icmplim": {"0"},
+    "kern.eventtimer.periodic": None,
+}
+
+FREEBSD_MARKS = ("net.inet.", "kern.ipc.", "sockstat", "tcpdrop", "kldload", "hostcache")
+
+# Commands on what does not exist here, or that change nothing which a packet shows.
+_NOTHING_HERE = (
+    r"ip tcp_metrics (flush|del)\b",
+    r"tc qdisc (add|replace) dev \S+ root (handle \S+ )?(pfifo|pfifo_fast|noqueue)$",
+    r"ethtool -K \S+( (gso|tso|gro|tx|rx|sg|lro) (on|off))+$",
+    r"setkey -F$",
+    r"(/tmp/sysctl_restore_\S+|rm -f /tmp/sysctl_restore_\S+)$",
+    r"(true|:|echo\b.*|sync)$",
+    r"kldload -n tcp_(rack|bbr)$",
+    r"nstat\b.*",
+)
+
+
+@dataclass
+class KernelSetup:
+    """The settings that commands before the first socket ask for, and what was left out of them."""
+
+    directory: Path
+    freebsd: bool
+    known: dict[str, Any]
+    settings: dict[str, Any] = field(default_factory=dict)
+    relaxed: list[str] = field(default_factory=list)
+
+    def apply(self, command: str) -> list[str]:
+        """Take what is set-up from a command; the parts that are not are returned, to be run as checks."""
+        rest = []
+        for part in _parts(command):
+            if not self._take(part):
+                rest.append(part)
+        return rest
+
+    def _take(self, part: str) -> bool:
+        words = shlex.split(part, comments=True)
+        if not words or any(re.match(pattern, " ".join(words)) for pattern in _NOTHING_HERE):
+            return True
+        name = Path(words[0]).name
+        if name.endswith(".sh"):
+            self._script_file(words[0])
+        elif name == "set_sysctls.py":
+            for setting in words[1:]:
+                path, _, value = setting.partition("=")
+                self.sysctl(path.removeprefix("/proc/sys/").replace("/", "."), value)
+        elif name == "sysctl":
+            for setting in (word for word in words[1:] if not word.startswith("-") and "=" in word):
+                self.sysctl(*setting.split("=", 1))
+        else:
+            return False
+        return True
+
+    def _script_file(self, name: str) -> None:
+        path = self.directory / name
+        if not path.is_file():
+            if Path(name).name != "defaults.sh":
+                raise Unsupported(f"the set-up {name}, which is not there")
+            self.relaxed.append("defaults.sh is not there: the engine's own defaults")
+            return
+        text = re.sub(r"\$\(\((.*?)\)\)", lambda match: str(_product(match[1])), path.read_text())
+        for part in _parts(text):
+            if not self._take(part):
+                raise Unsupported(f"{Path(name).name}: {part}")
+
+    def sysctl(self, name: str, value: str) -> None:
+        """One setting. Raises Unsupported when it means nothing here."""
+        value = " ".join(value.strip().strip('"').split())
+        convert = FIELDS.get(name)
+        converted = convert(value) if convert else {}
+        if convert and converted.keys() <= self.known.keys():
+            self.settings.update(converted)
+            return
+        agreed = AGREED.get(name, set())
+        if agreed is None or value in agreed:
+            return
+        present = {key: item for key, item in converted.items() if key in self.known}
+        missing = converted.keys() - self.known.keys()
+        if name == "net.inet.tcp.rfc1323" and value == "1":  # both, and the engine always scales
+            self.settings.update(present)
+            return
+        reason = f" (no setting {', '.join(sorted(missing))})" if missing else ""
+        raise Unsupported(f"sysctl {name}={value}{reason}")
+
+
+def _parts(text: str) -> list[str]:
+    """The simple commands of shell text."""
+    joined = re.sub(r"\\\n", " ", text)
+    parts = []
+    for line in joined.split("\n"):
+        if line.lstrip().startswith("#"):
+            continue
+        for part in re.split(r";|&&", line):
+            part = re.sub(r"\s*(\d?>>?\s*/dev/null|2>&1)", "", part).strip()
+            if part:
+                parts.append(part)
+    return parts
+
+
+def _product(text: str) -> int:
+    """The value of shell arithmetic that only multiplies, such as 15*1024*1024."""
+    result = 1
+    for factor in text.split("*"):
+        result *= int(factor)
+    return result
+
+
+def is_freebsd(text: str) -> bool:
+    """Whether a script was written for FreeBSD, by what it does to its kernel."""
+    return any(mark in text for mark in FREEBSD_MARKS)
