@@ -75,17 +75,14 @@ FIELDS: dict[str, Callable[[str], Converted]] = {
     "net.inet.tcp.sendspace": lambda text: {"send_buffer_initial_bytes": int(text), "send_buffer_bytes": int(text)},
     "kern.ipc.maxsockbuf": _number("recv_buffer_bytes"),
     "net.inet.tcp.rexmit_initial": _number("rto_initial_us", 1000),
-    "net.inet.tcp.rexmit_min": _number("rto_min_us", 1000),
-    "net.inet.tcp.rexmit_slop": _number("rto_slop_us", 1000),
     "net.inet.tcp.msl": _number("msl_us", 1000),
     "net.inet.tcp.delacktime": _number("delayed_ack_us", 1000),
     "net.inet.tcp.finwait2_timeout": _number("fin_wait_2_us", 1000),
     "net.inet.tcp.syncookies": _flag("syn_cookies"),
     "net.inet.tcp.syncookies_only": _freebsd_cookies_only,
     "net.inet.tcp.ecn.enable": _number("ecn"),
-    "net.inet.tcp.insecure_rst": _flag("insecure_rst"),
-    "net.inet.tcp.insecure_syn": _flag("insecure_syn"),
-    "net.inet.tcp.drop_synfin": _flag("drop_synfin"),
+    "net.inet.tcp.insecure_rst": lambda text: {"exact_reset": int(text) == 0},
+    "net.inet.tcp.insecure_syn": lambda text: {"challenge_syn": int(text) == 0},
     "net.inet.tcp.keepidle": _number("keepalive_idle_us", 1000),
     "net.inet.tcp.keepintvl": _number("keepalive_interval_us", 1000),
     "net.inet.tcp.keepcnt": _number("keepalive_count"),
@@ -125,16 +122,18 @@ AGREED: dict[str, set[str] | None] = {
     "net.inet.tcp.hostcache.purgenow": None,
     "net.inet.tcp.hostcache.purge": None,
     "net.inet.tcp.blackhole": {"0"},
-    "net.inet.tcp.insecure_rst": {"0"},
-    "net.inet.tcp.insecure_syn": {"0"},
     "net.inet.tcp.drop_synfin": {"0"},
     "net.inet.tcp.ecn.enable": {"0", "2"},
     "net.inet.tcp.rexmit_drop_options": {"0"},
+    "net.inet.tcp.ecn.maxretries": None,  # of ECN, which the script must have asked for
     "net.inet.tcp.icmp_may_rst": {"1"},
     "net.inet.tcp.tolerate_missing_ts": {"0"},
     "net.inet.tcp.path_mtu_discovery": {"1"},
     "net.inet.tcp.cc.algorithm": {"cubic", "newreno"},
     "net.inet.tcp.delayed_ack": {"1"},
+    "net.inet.tcp.keepinit": {"75000"},  # a script that waits so long sees the number of SYNs
+    "net.inet.tcp.keepidle": {"7200000"},
+    "net.inet.tcp.keepintvl": {"75000"},
     "net.inet.tcp.fastopen.client_enable": None,
     "net.inet.tcp.fastopen.server_enable": None,
     "net.inet.tcp.functions_default": {"freebsd"},
@@ -145,6 +144,22 @@ AGREED: dict[str, set[str] | None] = {
     "net.inet.tcp.sendbuf_auto": {"1"},
     "net.inet.icmp.icmplim": {"0"},
     "kern.eventtimer.periodic": None,
+}
+
+# FreeBSD adds a slop to a measured retransmission timeout, so that the least one is the sum of two sysctls.
+_REXMIT = {"net.inet.tcp.rexmit_min": 30, "net.inet.tcp.rexmit_slop": 200}
+
+# How a FreeBSD host differs before any sysctl: no quick acknowledgments, buffers of whole segments, its default sizes.
+FREEBSD_DEFAULTS: Converted = {
+    "quick_acks": 0,
+    "delayed_ack_segments": 2,
+    "recv_buffer_whole_segments": True,
+    "window_steps": False,
+    "recv_buffer_initial_bytes": 65_536,
+    "recv_buffer_bytes": 2_097_152,
+    "send_buffer_initial_bytes": 32_768,
+    "rto_initial_us": 1_000_000,
+    "rto_min_us": 230_000,
 }
 
 FREEBSD_MARKS = ("net.inet.", "kern.ipc.", "sockstat", "tcpdrop", "kldload", "hostcache")
@@ -171,6 +186,11 @@ class KernelSetup:
     known: dict[str, Any]
     settings: dict[str, Any] = field(default_factory=dict)
     relaxed: list[str] = field(default_factory=list)
+    rexmit: dict[str, int] = field(default_factory=lambda: dict(_REXMIT))
+
+    def __post_init__(self) -> None:
+        if self.freebsd:
+            self.settings.update(FREEBSD_DEFAULTS)
 
     def apply(self, command: str) -> list[str]:
         """Take what is set-up from a command; the parts that are not are returned, to be run as checks."""
@@ -213,6 +233,10 @@ class KernelSetup:
     def sysctl(self, name: str, value: str) -> None:
         """One setting. Raises Unsupported when it means nothing here."""
         value = " ".join(value.strip().strip('"').split())
+        if name in self.rexmit:
+            self.rexmit[name] = int(value)
+            self.settings["rto_min_us"] = sum(self.rexmit.values()) * 1000
+            return
         convert = FIELDS.get(name)
         converted = convert(value) if convert else {}
         if convert and converted.keys() <= self.known.keys():

@@ -128,6 +128,26 @@ pub struct Config {
     /// Whether a black hole for full-size segments is looked for when they vanish (RFC 4821; Linux:
     /// `tcp_mtu_probing` = 1).
     pub mtu_probing: bool,
+    /// Whether a window scale is offered and taken (RFC 7323; Linux: `tcp_window_scaling`).
+    pub window_scaling: bool,
+    /// Whether the receive buffer is made a whole number of full segments once their size is agreed,
+    /// so that a full window leaves no part of a segment (4.4BSD and its heirs).
+    pub recv_buffer_whole_segments: bool,
+    /// Whether the right edge of the window moves in steps of a full segment or half the buffer (RFC
+    /// 9293 3.8.6.2.2), or with every byte that is read: 4.4BSD and its heirs avoid silly windows
+    /// only when they decide whether to send an update.
+    pub window_steps: bool,
+    /// Whether only the exact sequence number resets (RFC 5961 3.2), or any in the window, as RFC
+    /// 9293 3.10.7.4 has it without that (FreeBSD: `insecure_rst`).
+    pub exact_reset: bool,
+    /// Whether a SYN in the window is answered by a challenge (RFC 5961 4.2), or ends the connection
+    /// with a reset, as RFC 9293 3.10.7.4 has it without that (FreeBSD: `insecure_syn`).
+    pub challenge_syn: bool,
+    /// Acknowledgments that leave at once when a connection begins (Linux: `TCP_MAX_QUICKACKS`).
+    pub quick_acks: u8,
+    /// Segments of any size that wait for an acknowledgment at most; 0: bytes are counted, two full
+    /// segments (RFC 5681 4.2 speaks of those, and 4.4BSD counts all).
+    pub delayed_ack_segments: u8,
     /// Longest delay of an acknowledgment (RFC 9293 3.8.6.3: below 500 ms).
     pub delayed_ack_us: u64,
     /// Longest time that a corked partial segment waits (Linux: 200 ms).
@@ -166,6 +186,13 @@ impl Default for Config {
             sack: true,
             slow_start_after_idle: true,
             mtu_probing: true,
+            window_scaling: true,
+            recv_buffer_whole_segments: false,
+            window_steps: true,
+            exact_reset: true,
+            challenge_syn: true,
+            quick_acks: QUICK_ACKS,
+            delayed_ack_segments: 0,
             delayed_ack_us: 40_000,
             cork_us: 200_000,
             fin_wait_2_us: 60_000_000,

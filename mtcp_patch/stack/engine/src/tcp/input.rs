@@ -74,8 +74,9 @@ pub(crate) fn take_syn(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment
     // RFC 2018 2: blocks go only to who said that they may.
     tcb.sack_ok &= seg.options.sack_permitted;
     tcb.mss = tcb.less_options(agreed.mss.min(u32::from(tcb.options.max_segment())));
-    tcb.wscale_ok = agreed.wscale.is_some();
-    tcb.snd_wscale = agreed.wscale.unwrap_or(0);
+    // RFC 7323 1.3: both SYNs must have it.
+    tcb.wscale_ok &= agreed.wscale.is_some();
+    tcb.snd_wscale = agreed.wscale.filter(|_| tcb.wscale_ok).unwrap_or(0);
     // RFC 7323 2.2: the window of a SYN is never scaled. RFC 9293 MUST-1: 32 bits, unsigned.
     tcb.snd_wnd = u32::from(seg.wnd);
     tcb.max_snd_wnd = tcb.snd_wnd;
@@ -83,6 +84,9 @@ pub(crate) fn take_syn(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment
     tcb.snd_wl2 = tcb.iss;
     if !tcb.wscale_ok {
         tcb.rcv_limit = tcb.rcv_limit.min(65_535);
+    }
+    if env.config.recv_buffer_whole_segments {
+        window::round_to_segments(tcb);
     }
 }
 
@@ -135,6 +139,10 @@ fn in_synchronized(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>
         answer_stray(tcb, env, now, seg);
         return;
     }
+    // RFC 5961 3.2: a reset outside the window is nobody's, and its right edge is outside.
+    if flags.contains(Flags::RST) && !window::is_inside(tcb, seq) {
+        return;
+    }
     // First: the sequence number.
     if !window::is_acceptable(tcb, seq, end) {
         if !flags.contains(Flags::RST) {
@@ -150,7 +158,12 @@ fn in_synchronized(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>
     }
     // Fourth: SYN. RFC 5961 4.2: a challenge, whatever the sequence number.
     if flags.contains(Flags::SYN) {
-        env.challenge(tcb, now);
+        if env.config.challenge_syn {
+            env.challenge(tcb, now);
+        } else {
+            env.reset(tcb, now);
+            tcb.fail(env, Error::ConnectionReset);
+        }
         return;
     }
     // Fifth: ACK.
@@ -191,12 +204,12 @@ fn in_synchronized(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>
 /// RFC 9293 3.10.7.4, second step, with RFC 5961 3.2 (MAY-12): only the exact sequence number
 /// resets. It may carry data (SHLD-2), and the application hears of it (MUST-12).
 fn reset_arrives(tcb: &mut Tcb, env: &mut Env, now: Instant, seq: Seq) {
-    if tcb.state == State::TimeWait {
+    if tcb.state == State::TimeWait && env.config.exact_reset {
         // RFC 1337 3 (F1).
         env.stats.refuse(Refusal::TimeWaitReset);
         return;
     }
-    if seq != tcb.rcv_nxt {
+    if seq != tcb.rcv_nxt && env.config.exact_reset {
         env.stats.refuse(Refusal::InexactReset);
         env.challenge(tcb, now);
         return;
@@ -206,6 +219,11 @@ fn reset_arrives(tcb: &mut Tcb, env: &mut Env, now: Instant, seq: Seq) {
         State::SynReceived => Error::ConnectionRefused,
         // As Linux has it: the peer had already said that it would send no more.
         State::CloseWait => Error::BrokenPipe,
+        // RFC 9293 3.10.7.4: nobody need hear of it.
+        State::TimeWait => {
+            tcb.finish(env);
+            return;
+        }
         _ => Error::ConnectionReset,
     };
     tcb.fail(env, error);
@@ -336,7 +354,10 @@ fn store(tcb: &mut Tcb, env: &mut Env, now: Instant, offset: u32, data: &[u8]) -
 /// segment at once, the rest within the delay.
 fn acknowledge_in_order(tcb: &mut Tcb, env: &mut Env, now: Instant) {
     let unacked = u32::try_from(tcb.rcv_nxt - tcb.rcv_wup).unwrap_or(0);
-    if unacked > tcb.rcv_mss || tcb.quick_acks > 0 {
+    tcb.unacked_segments = tcb.unacked_segments.saturating_add(1);
+    let most = env.config.delayed_ack_segments;
+    let enough = if most > 0 { tcb.unacked_segments >= most } else { unacked > tcb.rcv_mss };
+    if enough || tcb.quick_acks > 0 {
         ack_now(tcb, env);
     } else if !tcb.ack_due {
         timer::start_if_idle(tcb, env, Timer::DelayedAck, now + env.config.delayed_ack_us);

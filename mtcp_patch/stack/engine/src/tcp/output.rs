@@ -179,6 +179,7 @@ pub(crate) fn acknowledgment(
 /// Everything that has arrived is acknowledged by what has just left.
 fn acknowledged(tcb: &mut Tcb) {
     tcb.ack_due = false;
+    tcb.unacked_segments = 0;
     tcb.sack_receiver.on_sent();
     tcb.rcv_wup = tcb.rcv_nxt;
     timer::stop(tcb, Timer::DelayedAck);

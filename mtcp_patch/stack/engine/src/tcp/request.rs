@@ -184,7 +184,10 @@ impl Request {
         }
         let rcv_nxt = self.syn.seq + 1;
         let end = seg.seq + seg.len();
-        if end.lt(rcv_nxt) || seq.gt(rcv_nxt + u32::from(self.wnd)) {
+        let right = rcv_nxt + u32::from(self.wnd);
+        // RFC 5961 3.2: a reset at the right edge is outside.
+        let outside = if reset { seq.lt(rcv_nxt) || seq.ge(right) } else { seq.gt(right) };
+        if end.lt(rcv_nxt) || outside {
             if reset {
                 return Verdict::Drop;
             }
@@ -193,7 +196,7 @@ impl Request {
         }
         if reset {
             // RFC 5961 3.2.
-            if seq == rcv_nxt {
+            if seq == rcv_nxt || !env.config.exact_reset {
                 return Verdict::Gone;
             }
             env.stats.refuse(Refusal::InexactReset);
@@ -201,7 +204,8 @@ impl Request {
         }
         // RFC 5961 4.2.
         if flags.contains(Flags::SYN) {
-            return Verdict::Challenge;
+            let challenge = env.config.challenge_syn;
+            return if challenge { Verdict::Challenge } else { Verdict::Gone };
         }
         match flags.contains(Flags::ACK) {
             false => Verdict::Drop,

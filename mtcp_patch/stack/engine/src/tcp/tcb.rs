@@ -10,7 +10,7 @@ use core::net::SocketAddr;
 
 use crate::device::DeviceId;
 use crate::event::{ready, ConnId, Error, Event, ListenerId};
-use crate::limits::{Config, MIN_RECV_BUFFER_BYTES, QUICK_ACKS};
+use crate::limits::{Config, MIN_RECV_BUFFER_BYTES};
 use crate::shard::Env;
 use crate::time::Instant;
 use crate::wire::{Link, Seq};
@@ -134,6 +134,8 @@ pub(crate) struct Tcb {
 
     /// Bits of [`list`].
     pub(crate) queued: u8,
+    /// Segments with text since an acknowledgment last left.
+    pub(crate) unacked_segments: u8,
     /// An acknowledgment must leave now.
     pub(crate) ack_due: bool,
     /// A probe (one old sequence number, no data) must leave now.
@@ -150,6 +152,8 @@ pub(crate) struct Tcb {
     pub(crate) wscale_ok: bool,
     /// Both sides offered selective acknowledgment (RFC 2018 2), or we may offer it.
     pub(crate) sack_ok: bool,
+    /// See [`Config`].
+    pub(crate) window_steps: bool,
     /// `send` found no room: readiness has no OUT until there is.
     pub(crate) no_space: Cell<bool>,
     pub(crate) event_pending: bool,
@@ -248,17 +252,19 @@ impl Tcb {
             stalled_since: None,
             retries: 0,
             keepalive_probes: 0,
-            quick_acks: if origin.options.quickack == Some(false) { 0 } else { QUICK_ACKS },
+            quick_acks: if origin.options.quickack == Some(false) { 0 } else { config.quick_acks },
             answers: origin.options.quickack == Some(false),
             pushed: false,
             queued: 0,
+            unacked_segments: 0,
             ack_due: false,
             probe_due: false,
             persist: false,
             push: false,
             close_wanted: false,
             read_shut: false,
-            wscale_ok: true,
+            wscale_ok: config.window_scaling,
+            window_steps: config.window_steps,
             sack_ok: config.sack,
             no_space: Cell::new(false),
             event_pending: false,

@@ -102,6 +102,11 @@ impl TimeWait {
         now: Instant,
         seg: &Segment<'_>,
     ) -> Verdict {
+        let in_window =
+            seg.seq.ge(self.rcv_nxt) && seg.seq.lt(self.rcv_nxt + u32::from(self.rcv_wnd));
+        if seg.flags.contains(Flags::RST) && !env.config.exact_reset && in_window {
+            return Verdict::Gone;
+        }
         let (verdict, acknowledge) =
             judge(self.rcv_nxt, u32::from(self.rcv_wnd), &self.timestamps, now, seg);
         if acknowledge {

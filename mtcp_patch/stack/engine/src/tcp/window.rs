@@ -28,6 +28,12 @@ pub(crate) fn is_acceptable(tcb: &Tcb, seq: Seq, end: Seq) -> bool {
     end.ge(tcb.rcv_nxt) && seq.le(tcb.rcv_nxt + receive_window(tcb))
 }
 
+/// Whether a sequence number is in the window; of an empty one, its place.
+pub(crate) fn is_inside(tcb: &Tcb, seq: Seq) -> bool {
+    let end = tcb.rcv_nxt + receive_window(tcb);
+    seq == tcb.rcv_nxt || (seq.gt(tcb.rcv_nxt) && seq.lt(end))
+}
+
 /// Room in the receive buffer, in bytes.
 fn free(tcb: &Tcb) -> u32 {
     let limit = tcb.rcv_limit.min(tcb.options.window_clamp.unwrap_or(u32::MAX));
@@ -40,8 +46,8 @@ fn offer(tcb: &Tcb) -> u32 {
     let current = receive_window(tcb);
     let step = (tcb.rcv_limit / 2).min(u32::from(tcb.adv_mss));
     let free = free(tcb);
-    if free.saturating_sub(current) >= step {
-        free
+    if free.saturating_sub(current) >= step || !tcb.window_steps {
+        free.max(current)
     } else {
         current
     }
@@ -74,6 +80,14 @@ pub(crate) fn is_update_due(tcb: &Tcb) -> bool {
     let current = receive_window(tcb);
     let offered = offer(tcb);
     offered > current && offered / 2 >= current
+}
+
+/// Makes the receive buffer a whole number of full segments, rounding up.
+pub(crate) fn round_to_segments(tcb: &mut Tcb) {
+    let mss = tcb.mss.max(1);
+    if tcb.rcv_limit > mss {
+        tcb.rcv_limit = tcb.rcv_limit.checked_next_multiple_of(mss).unwrap_or(tcb.rcv_limit);
+    }
 }
 
 /// The application took `bytes`: a buffer that is drained keeps growing until the maximum.

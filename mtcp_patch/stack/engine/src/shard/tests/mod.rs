@@ -14,6 +14,7 @@ mod requests;
 mod rfc5961;
 mod rfc9293;
 mod sack_receiver;
+mod settings;
 mod tcp_info;
 mod time_wait;
 mod timers;
