@@ -123,6 +123,7 @@ impl Shard {
                 let until = now + self.env.time_wait_us(device);
                 self.env.wheel.schedule(id.index, until);
             }
+            Verdict::Gone => self.free(id),
             Verdict::Reopen if self.find_listener(seg.dst).is_none() => {}
             Verdict::Reopen => {
                 let floor = match self.conns.at(id.index) {

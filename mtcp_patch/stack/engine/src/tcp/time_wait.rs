@@ -40,6 +40,8 @@ pub(crate) enum Verdict {
     Restart,
     /// A reset, which means nothing here.
     Reset,
+    /// A reset in the window, where resets need not be exact: it is over.
+    Gone,
     /// A new incarnation of the connection begins.
     Reopen,
 }
