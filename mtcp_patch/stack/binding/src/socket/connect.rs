@@ -82,6 +82,7 @@ fn destination(call: &Call, address: Object) -> Result<SocketAddr, Fail> {
 
 /// Starts the connection and, unless the socket is non-blocking, waits for its end.
 fn establish(call: &Call, to: &SocketAddr) -> Result<(), Fail> {
+    let runtime = call.runtime();
     match begin(call, to)? {
         Ok(()) => return Ok(()),
         Err(Errno(libc::EINPROGRESS)) => {}
@@ -99,7 +100,12 @@ fn establish(call: &Call, to: &SocketAddr) -> Result<(), Fail> {
             Woken::Interrupted => call.run_handlers()?,
             Woken::TimedOut => return Err(Fail::TimedOut),
             Woken::MayNot => return Err(Fail::errno(libc::EINPROGRESS)),
-            Woken::Ready => return pending_error(call),
+            // Asked by another connect(), which also leaves a socket that may try again.
+            Woken::Ready => match runtime.connect(call.fd, to, Patience::Never) {
+                Ok(_) | Err(Errno(libc::EISCONN)) => return Ok(()),
+                Err(Errno(libc::EALREADY | libc::EINPROGRESS)) => {}
+                Err(e) => return Err(Fail::Errno(e)),
+            },
         }
     }
 }
@@ -122,16 +128,6 @@ fn begin(call: &Call, to: &SocketAddr) -> Result<Result<(), Errno>, Fail> {
         if began.elapsed() >= NEIGHBOUR_WAIT {
             patience = Patience::Never;
         }
-    }
-}
-
-/// The outcome of a connection attempt, by SO_ERROR.
-fn pending_error(call: &Call) -> Result<(), Fail> {
-    let mut value = [0u8; 4];
-    call.runtime().getsockopt(call.fd, libc::SOL_SOCKET, libc::SO_ERROR, &mut value)?;
-    match i32::from_ne_bytes(value) {
-        0 | libc::EISCONN => Ok(()),
-        number => Err(Fail::errno(number)),
     }
 }
 

@@ -210,12 +210,17 @@ impl Runtime {
     /// # Errors
     /// Those of bind(2).
     pub fn bind(&self, vfd: Vfd, addr: &SocketAddr) -> Result<(), Errno> {
-        let inner = self.lock();
+        let mut inner = self.lock();
         let desc = inner.desc(vfd)?;
         if !desc.owns_port {
             return Err(Errno(libc::EINVAL));
         }
-        inner.port(desc)?.socket.bind(&SockAddr::from(*addr))?;
+        let (port, fresh) = (desc.port, desc.kind == Kind::Fresh);
+        let port = port.and_then(|p| inner.ports.get_mut(p)).ok_or(Errno(libc::EBADF))?;
+        if fresh {
+            port.unbind()?;
+        }
+        port.socket.bind(&SockAddr::from(*addr))?;
         Ok(())
     }
 

@@ -26,6 +26,8 @@ pub(super) struct Port {
     pub refs: u32,
     /// What was steered, to be taken back.
     pub steered: Vec<(DeviceId, SocketAddr)>,
+    /// The program did not bind; `connect()` had the kernel choose the number.
+    pub chosen_for_it: bool,
 }
 
 impl Port {
@@ -33,7 +35,7 @@ impl Port {
     pub fn new(family: i32, proto: i32) -> Result<Self, Errno> {
         let ty = Type::STREAM.nonblocking().cloexec();
         let socket = Socket::new_raw(Domain::from(family), ty, Some(Protocol::from(proto)))?;
-        Ok(Self { socket, refs: 1, steered: Vec::new() })
+        Ok(Self { socket, refs: 1, steered: Vec::new(), chosen_for_it: false })
     }
 
     /// The same for a host without addresses of its own: bind(2) takes any address (IP_FREEBIND
@@ -59,9 +61,24 @@ impl Port {
         addr.as_socket().ok_or(Errno(libc::EAFNOSUPPORT))
     }
 
+    /// Gives up a number that was chosen for it, as the kernel does when an attempt to connect has
+    /// failed. The kernel does so for a socket that ceases to listen; its options stay.
+    pub fn unbind(&mut self) -> Result<(), Errno> {
+        if std::mem::take(&mut self.chosen_for_it) {
+            self.socket.listen(0)?;
+            self.socket.shutdown(std::net::Shutdown::Both)?;
+        }
+        Ok(())
+    }
+
     /// The same kernel socket for a forked child, which shares it with its parent.
     pub fn inherit(&self) -> Result<Self, Errno> {
-        Ok(Self { socket: self.socket.try_clone()?, refs: 1, steered: Vec::new() })
+        Ok(Self {
+            socket: self.socket.try_clone()?,
+            refs: 1,
+            steered: Vec::new(),
+            chosen_for_it: false,
+        })
     }
 }
 

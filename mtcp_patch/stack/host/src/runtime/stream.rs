@@ -10,7 +10,7 @@ use socket2::SockAddr;
 
 use super::desc::{is_connected, is_connecting, Kind};
 use super::devices::Way;
-use super::endpoint::{shown, unmapped};
+use super::endpoint::{shown, unmapped, wildcard};
 use super::state::Inner;
 use super::vfd::Vfd;
 use super::watcher::IN;
@@ -64,7 +64,7 @@ impl Inner {
     fn connect(&mut self, vfd: Vfd, addr: &SocketAddr, patience: Patience) -> Started {
         match self.desc(vfd)?.kind {
             Kind::Fresh => self.connect_fresh(vfd, addr, patience),
-            Kind::Conn { .. } => self.connect_again(vfd, addr, patience),
+            Kind::Conn { .. } => self.connect_again(vfd),
             Kind::Kernel => self.connect_kernel(vfd, addr).map(|()| Connect::Done),
             Kind::Listener(_) | Kind::Deaf => Err(Errno(libc::EISCONN)),
             Kind::Inherited => Err(Errno(libc::ECONNRESET)),
@@ -72,8 +72,9 @@ impl Inner {
     }
 
     /// A repeated `connect()`: as Linux's `inet_stream_connect`, 0 once when it has been
-    /// established meanwhile, then EISCONN; EALREADY before that; the error when it failed.
-    fn connect_again(&mut self, vfd: Vfd, addr: &SocketAddr, patience: Patience) -> Started {
+    /// established meanwhile, then EISCONN; EALREADY before that; when it failed, the error, or
+    /// ECONNABORTED when SO_ERROR has told it already.
+    fn connect_again(&mut self, vfd: Vfd) -> Started {
         let desc = self.desc(vfd)?;
         let Kind::Conn { id, connecting } = desc.kind else { return Err(Errno(libc::EINVAL)) };
         let state = self.shard.info(id).map_err(Errno::from)?.state;
@@ -84,15 +85,19 @@ impl Inner {
             self.desc_mut(vfd)?.kind = Kind::Conn { id, connecting: false };
             return if connecting { Ok(Connect::Done) } else { Err(Errno(libc::EISCONN)) };
         }
-        if let Some(e) = self.shard.take_error(id) {
-            return Err(e.into());
+        if !connecting {
+            return Err(Errno(libc::EISCONN));
         }
-        // A failed attempt leaves a socket that may try again.
+        // The attempt failed. To say so ends it: the socket may try again, from another address.
+        let error = self.shard.take_error(id).map_or(Errno(libc::ECONNABORTED), Errno::from);
         let now = self.now();
         self.by_conn.remove(&id);
         self.shard.close(now, id);
-        self.desc_mut(vfd)?.kind = Kind::Fresh;
-        self.connect_fresh(vfd, addr, patience)
+        let desc = self.desc_mut(vfd)?;
+        desc.kind = Kind::Fresh;
+        let port = desc.port;
+        self.unsteer_port(port);
+        Err(error)
     }
 
     fn connect_fresh(&mut self, vfd: Vfd, addr: &SocketAddr, patience: Patience) -> Started {
@@ -145,14 +150,12 @@ impl Inner {
         let (family, port) = (desc.family, desc.port);
         let options = desc.conn_options(dst.is_ipv4());
         if bound.port() == 0 {
-            let want = shown(SocketAddr::new(src, 0), family);
-            if family == libc::AF_INET6 {
-                // bind(2) to one address changes it; a program that only connects must not see that.
-                let v6only = i32::from(self.port(desc)?.socket.only_v6()?).to_ne_bytes();
-                let key = (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY);
-                self.desc_mut(vfd)?.remember(key.0, key.1, v6only.to_vec());
-            }
-            self.port(self.desc(vfd)?)?.socket.bind(&SockAddr::from(want))?;
+            // Not to `src`: should the attempt fail, the next one may leave by another address; and
+            // bind(2) to one address changes IPV6_V6ONLY.
+            let any = SocketAddr::new(wildcard(family), 0);
+            let own = port.and_then(|p| self.ports.get_mut(p)).ok_or(Errno(libc::EBADF))?;
+            own.socket.bind(&SockAddr::from(any))?;
+            own.chosen_for_it = true;
         }
         let local_port = self.port(self.desc(vfd)?)?.local()?.port();
         let local = SocketAddr::new(src, local_port);
