@@ -363,6 +363,7 @@ try:
     a.recv(1)
 except TimeoutError as error:
     print(error)
+signal.setitimer(signal.ITIMER_REAL, 0)  # the interpreter's end gives SIGALRM its default action back
 """,
         stack,
     )

@@ -101,6 +101,17 @@ pub fn close_raw(fd: RawFd) {
     }
 }
 
+/// Another close-on-exec number of a descriptor.
+///
+/// # Errors
+/// Those of fcntl(2).
+pub fn dup(fd: RawFd) -> Result<OwnedFd, Errno> {
+    // SAFETY: no pointers; the result is checked before it is owned.
+    let new = check(unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) })?;
+    // SAFETY: `new` was just returned by the kernel and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(new) })
+}
+
 /// A new close-on-exec epoll.
 ///
 /// # Errors

@@ -65,11 +65,11 @@ impl Inner {
                 watcher.candidate(vfd);
                 continue;
             }
-            watcher.remove(vfd);
             if let Some(fd) = kernel {
                 // The other outcomes mean that the epoll itself is gone.
                 let _ = watcher.kernel_half(libc::EPOLL_CTL_DEL, fd, 0, vfd);
             }
+            watcher.remove(vfd);
         }
     }
 

@@ -131,7 +131,7 @@ impl Runtime {
 
     /// How many kernel sockets behind the set's descriptors its epoll must be asked for.
     pub fn watcher_halves(&self, w: WatcherId) -> usize {
-        self.lock().set(w).map_or(0, |w| w.halves)
+        self.lock().set(w).map_or(0, |w| w.halves.len())
     }
 
     /// Ends an interest set; a thread that waits on it gets EBADF.

@@ -5,7 +5,7 @@
 //! changed. Whether they are ready is asked of the description when they are collected, so a
 //! stale candidate costs a look and never a wrong answer.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use super::spin::Contending;
@@ -66,7 +66,8 @@ pub(super) struct Watcher {
     /// somebody else by now.
     pub gone: Vec<Vfd>,
     /// Kernel sockets behind virtual descriptors that are registered in `epfd`.
-    pub halves: usize,
+    /// Each with its own number where a duplicate has the socket's.
+    pub halves: HashMap<Vfd, Option<OwnedFd>>,
     /// Counts this set's sleeper among those who want to run, from its wake-up on.
     contending: Option<Contending>,
     signaled: bool,
@@ -88,7 +89,7 @@ impl Watcher {
             exported: false,
             waiter: false,
             gone: Vec::new(),
-            halves: 0,
+            halves: HashMap::new(),
             contending: None,
             signaled: false,
         })
@@ -137,6 +138,7 @@ impl Watcher {
 
     /// Forgets a descriptor; its place in `ready` is dropped when it is next looked at.
     pub fn remove(&mut self, vfd: Vfd) -> Option<Interest> {
+        self.halves.remove(&vfd);
         let old = self.interest.get_mut(Self::index(vfd))?.take();
         if old.is_some() {
             self.len -= 1;
@@ -173,18 +175,39 @@ impl Watcher {
         }
     }
 
-    /// Registers, changes or removes a kernel socket behind `vfd` in the set's epoll. A socket that
-    /// a duplicate brought in already, or that the kernel forgot by itself, is no error.
+    /// Registers, changes or removes a kernel socket behind `vfd` in the set's epoll. A duplicated
+    /// descriptor has the same kernel socket, which the epoll takes once only under one number, so
+    /// the second one is registered by a number of its own, as it is in the kernel.
     pub fn kernel_half(&mut self, op: i32, fd: RawFd, events: u32, vfd: Vfd) -> Result<(), Errno> {
         let Some(epfd) = self.epfd else { return Ok(()) };
-        match sys::epoll_ctl(epfd, op, fd, events & READINESS | events & (ONESHOT | ET), vfd as u64)
-        {
-            Ok(()) if op == libc::EPOLL_CTL_ADD => self.halves += 1,
-            Ok(()) if op == libc::EPOLL_CTL_DEL => self.halves = self.halves.saturating_sub(1),
-            Ok(()) | Err(Errno(libc::EEXIST | libc::ENOENT)) => {}
-            Err(e) => return Err(e),
+        let events = events & READINESS | events & (ONESHOT | ET);
+        if op == libc::EPOLL_CTL_ADD {
+            if self.halves.contains_key(&vfd) {
+                return Ok(());
+            }
+            let own = match sys::epoll_ctl(epfd, op, fd, events, vfd as u64) {
+                Ok(()) => None,
+                Err(Errno(libc::EEXIST)) => {
+                    let own = sys::dup(fd)?;
+                    sys::epoll_ctl(epfd, op, own.as_raw_fd(), events, vfd as u64)?;
+                    Some(own)
+                }
+                Err(e) => return Err(e),
+            };
+            self.halves.insert(vfd, own);
+            return Ok(());
         }
-        Ok(())
+        let Some(own) = self.halves.get(&vfd) else { return Ok(()) };
+        let fd = own.as_ref().map_or(fd, AsRawFd::as_raw_fd);
+        let done = sys::epoll_ctl(epfd, op, fd, events, vfd as u64);
+        if op == libc::EPOLL_CTL_DEL {
+            self.halves.remove(&vfd);
+        }
+        match done {
+            // The kernel forgot it by itself.
+            Err(Errno(libc::ENOENT)) => Ok(()),
+            other => other,
+        }
     }
 
     /// Makes the eventfd readable; one system call for any number of candidates.
@@ -229,6 +252,7 @@ impl Watcher {
     /// are nobody else's while they sleep.
     pub fn close(&mut self) -> bool {
         self.interest.clear();
+        self.halves.clear();
         self.ready.clear();
         self.len = 0;
         self.closed = true;
