@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-rust test-python lint sim bench bench-engine grid build clean
+.PHONY: help demo test test-rust test-python lint sim fuzz bench bench-engine grid build clean
 
 PY := .venv/bin/python
 SEED ?= 1
@@ -42,6 +42,10 @@ lint: ## rustfmt, clippy, ruff, mypy --strict
 
 sim: ## one run of the two-host simulation (SEED=n; ARGS=--quiet for the outcome only)
 	@cargo run -q -p mtcp-engine --example sim -- --seed $(SEED) $(ARGS)
+
+fuzz: ## each fuzz target for FUZZ_SECONDS (60), with AddressSanitizer; ARGS= names targets
+	@scripts/setup tools g++
+	@scripts/fuzz $(ARGS)
 
 bench: ## server CPU a request, ours against the kernel's, in interleaved pairs (ARGS= for bench/paired_echo.py)
 	@scripts/setup tools iproute2 gcc
