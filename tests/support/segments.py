@@ -109,19 +109,27 @@ class Peer:
         )  # fmt: skip
         self.send(self.packet(header, payload))
 
-    def read(self, seconds: float) -> Any | None:
-        """The next TCP segment of the server, None if none comes."""
+    def read(self, seconds: float, sport: int | None = None) -> Any | None:
+        """The next TCP segment of the server, to our port sport if given; None if none comes."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             if not select.select([self.sock], [], [], left)[0]:
                 return None
-            frame = Ether(self.sock.recv(65536))
+            received = self.sock.recv(65536)
+            if sport is not None and self._port_of(received) != sport:
+                continue  # before scapy takes it apart: answers to a flood come faster than that
+            frame = Ether(received)
             network = frame.getlayer(IP) or frame.getlayer(IPv6)
             if network is None or network.src != self.server or network.dst != self.address or TCP not in network:
                 continue
             self._check(network)
             return network[TCP]
         return None
+
+    def _port_of(self, frame: bytes) -> int:
+        """The destination port, if it is TCP."""
+        at = 14 + ((frame[14] & 15) * 4 if self.family == 4 else 40) + 2
+        return int.from_bytes(frame[at : at + 2], "big")
 
     def _check(self, network: Any) -> None:
         """The checksums of IP and TCP as sent hold (RFC 1071)."""
@@ -141,7 +149,7 @@ class Peer:
         end = time.monotonic() + seconds
         seen = []
         while (left := end - time.monotonic()) > 0:
-            tcp = self.read(left)
+            tcp = self.read(left, sport)
             if tcp is None:
                 break
             if tcp.dport == sport and what(tcp):
@@ -155,7 +163,7 @@ class Peer:
         """No segment to sport that what() accepts comes in the given time."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
-            tcp = self.read(left)
+            tcp = self.read(left, sport)
             if tcp is not None and tcp.dport == sport and what(tcp):
                 raise AssertionError(f"{why}, but {tcp.summary()} came")
 

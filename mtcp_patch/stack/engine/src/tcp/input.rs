@@ -95,13 +95,17 @@ fn established(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>) {
     tcb.change(Cause::SynAcked);
     timer::stop(tcb, Timer::Retransmit);
     tcb.congestion = Congestion::new(tcb.options.congestion);
-    if tcb.retries > 0 {
-        // RFC 5681 3.1: a lost SYN leaves one segment; RFC 6298 (5.7): and a longer timeout.
+    // RFC 5681 3.1: lost SYNs leave one segment. Linux: a single one may have been late only, since
+    // the first timeout is a second.
+    if tcb.retries > 1 {
         tcb.congestion.on_timeout(0);
-        tcb.rtt.after_lost_syn();
-    } else if let Some((_, since)) = tcb.timed {
-        let sample = now.micros_since(since);
-        tcb.rtt.sample(sample, env.config.rto_min_us, env.config.rto_max_us);
+    }
+    let timed = tcb.timed.map(|(_, since)| now.micros_since(since));
+    match timed.or_else(|| tcb.timestamps.sample_us(now, &seg.options)) {
+        Some(sample) => tcb.rtt.sample(sample, env.config.rto_min_us, env.config.rto_max_us),
+        // RFC 6298 (5.7); Linux, too, where no timestamp tells which SYN was answered.
+        None if tcb.retries > 0 => tcb.rtt.after_lost_syn(),
+        None => {}
     }
     tcb.retries = 0;
     tcb.stalled_since = None;

@@ -150,6 +150,7 @@ impl Inner {
         let (family, port) = (desc.family, desc.port);
         let options = desc.conn_options(dst.is_ipv4());
         if bound.port() == 0 {
+            // RFC 6056: the kernel chooses the port, at random, and keeps it from others.
             // Not to `src`: should the attempt fail, the next one may leave by another address; and
             // bind(2) to one address changes IPV6_V6ONLY.
             let any = SocketAddr::new(wildcard(family), 0);
