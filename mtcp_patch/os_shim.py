@@ -35,6 +35,9 @@ VFD_BASE: int = _native.VFD_BASE
 
 # Not exported by fcntl or termios on every Python.
 _FIONREAD = 0x541B
+_SIOCOUTQ = 0x5411
+_SIOCOUTQNSD = 0x894B
+_SIOCATMARK = 0x8905
 _FIONBIO = 0x5421
 # Requests about interfaces and routes (SIOCGIFADDR …): any kernel socket answers them alike.
 _SIOC_INTERFACE = range(0x8910, 0x8A00)
@@ -203,8 +206,8 @@ def _fcntl(fd: Any, cmd: int, arg: Any = 0, /) -> Any:
 def _ioctl(fd: Any, request: int, arg: Any = 0, mutate_flag: bool = True, /) -> Any:
     number = _number_of(fd)
     _require_open(number)
-    if request == _FIONREAD:
-        return _store_int(_native.fd_readable_bytes(number), arg, mutate_flag)
+    if request in (_FIONREAD, _SIOCOUTQ, _SIOCOUTQNSD, _SIOCATMARK):
+        return _store_int(_native.fd_ioctl_int(number, request), arg, mutate_flag)
     if request == _FIONBIO and not isinstance(arg, int):
         (on,) = struct.unpack_from("i", arg)
         _native.fd_set_blocking(number, not on)

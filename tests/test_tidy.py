@@ -21,7 +21,9 @@ FILE_LINES = 600
 FUNCTION_LINES = 70
 
 # "path" or "path::function": why it may be longer.
-EXCEPTIONS: dict[str, str] = {}
+EXCEPTIONS: dict[str, str] = {
+    "mtcp_patch/stack/engine/src/tcp/tcb.rs::new": "one line a field of the control block, and no decision",
+}
 
 # In one pass, so that a quote in a comment or a brace in a string deceives nobody. Block comments do not nest here;
 # rustfmt's style has none. A lifetime is no character literal: it has no closing quote.

@@ -9,6 +9,7 @@ use crate::args::{self, Timeout};
 use crate::poll::wait_for;
 use mtcp_host::errno::Errno;
 use mtcp_host::runtime::{PollFd, Runtime, Vfd};
+use mtcp_host::sys::IntRequest;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -165,10 +166,11 @@ pub fn fd_get_inheritable(py: Python<'_>, vfd: Vfd) -> PyResult<bool> {
     Runtime::global().inheritable(vfd).map_err(|e| args::os_error(py, e))
 }
 
-/// FIONREAD: bytes that a read would return at once.
+/// ioctl(2) for the requests that ask for one int: FIONREAD, SIOCOUTQ, SIOCOUTQNSD, SIOCATMARK.
 #[pyfunction]
-pub fn fd_readable_bytes(py: Python<'_>, vfd: Vfd) -> PyResult<usize> {
-    Runtime::global().readable_bytes(vfd).map_err(|e| args::os_error(py, e))
+pub fn fd_ioctl_int(py: Python<'_>, vfd: Vfd, request: u32) -> PyResult<i32> {
+    let request = IntRequest::of(request).ok_or(Errno(libc::ENOTTY));
+    request.and_then(|r| Runtime::global().ioctl_int(vfd, r)).map_err(|e| args::os_error(py, e))
 }
 
 /// `pread(2)` into `buffer`, again after a signal.

@@ -76,7 +76,7 @@ fn add_waiting(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(fdfuncs::fd_get_blocking, m)?)?;
     m.add_function(wrap_pyfunction!(fdfuncs::fd_set_inheritable, m)?)?;
     m.add_function(wrap_pyfunction!(fdfuncs::fd_get_inheritable, m)?)?;
-    m.add_function(wrap_pyfunction!(fdfuncs::fd_readable_bytes, m)?)?;
+    m.add_function(wrap_pyfunction!(fdfuncs::fd_ioctl_int, m)?)?;
     m.add_function(wrap_pyfunction!(fdfuncs::fd_sendfile, m)?)?;
     Ok(())
 }

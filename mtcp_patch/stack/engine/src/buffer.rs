@@ -173,6 +173,7 @@ impl Ring {
     }
 
     /// Everything readable, in the two halves of the ring.
+    #[cfg(test)]
     pub(crate) fn slices(&self) -> (&[u8], &[u8]) {
         let [a, b] = self.range(0, self.len());
         (a, b)

@@ -50,6 +50,8 @@ pub enum Event {
 pub mod ready {
     /// Data, end of stream or an error can be read.
     pub const IN: u32 = 0x1;
+    /// Urgent data can be taken.
+    pub const PRI: u32 = 0x2;
     /// At least a third of the send buffer is free, or a write would fail at once.
     pub const OUT: u32 = 0x4;
     /// An error is pending.

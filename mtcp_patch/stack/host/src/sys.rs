@@ -189,15 +189,47 @@ pub fn send(fd: RawFd, data: &[u8], flags: i32) -> Result<usize, Errno> {
     usize::try_from(n).map_err(|_| Errno::last())
 }
 
-/// Bytes waiting in a kernel socket (`FIONREAD`).
+/// The requests of ioctl(2) that write one int and do nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IntRequest {
+    /// Bytes to be read (SIOCINQ).
+    FionRead,
+    /// Bytes not acknowledged (TIOCOUTQ).
+    SiocOutq,
+    /// Bytes never sent.
+    SiocOutqNsd,
+    /// Whether the reader stands at the urgent mark.
+    SiocAtMark,
+}
+
+impl IntRequest {
+    /// Its number (linux/sockios.h; libc lacks some).
+    pub const fn number(self) -> u32 {
+        match self {
+            Self::FionRead => 0x541b,
+            Self::SiocOutq => 0x5411,
+            Self::SiocOutqNsd => 0x894b,
+            Self::SiocAtMark => 0x8905,
+        }
+    }
+
+    /// The request of a number.
+    pub fn of(number: u32) -> Option<Self> {
+        [Self::FionRead, Self::SiocOutq, Self::SiocOutqNsd, Self::SiocAtMark]
+            .into_iter()
+            .find(|request| request.number() == number)
+    }
+}
+
+/// One of these asked of a kernel socket.
 ///
 /// # Errors
 /// Those of ioctl(2).
-pub fn fionread(fd: RawFd) -> Result<usize, Errno> {
+pub fn ioctl_int(fd: RawFd, request: IntRequest) -> Result<i32, Errno> {
     let mut n: libc::c_int = 0;
-    // SAFETY: FIONREAD writes one int.
-    check(unsafe { libc::ioctl(fd, libc::FIONREAD, &mut n) })?;
-    Ok(usize::try_from(n).unwrap_or(0))
+    // SAFETY: each of these requests writes one int.
+    check(unsafe { libc::ioctl(fd, libc::c_ulong::from(request.number()), &mut n) })?;
+    Ok(n)
 }
 
 /// 32 bytes from the kernel's random source.

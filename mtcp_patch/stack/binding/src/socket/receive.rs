@@ -51,7 +51,7 @@ fn bytes(call: &Call, count: usize, flags: i32) -> Answer {
         return non_null(object::bytes_of(&data, &[]));
     }
     let runtime = call.runtime();
-    let dont_wait = flags & libc::MSG_DONTWAIT != 0;
+    let dont_wait = flags & (libc::MSG_DONTWAIT | libc::MSG_OOB) != 0;
     let object = retry(call, POLLIN, dont_wait, || {
         runtime.recv_with(call.fd, count, flags & !OURS, object::bytes_of)
     })?;
@@ -88,7 +88,7 @@ fn receive(
             first.len() + second.len()
         })
     };
-    let dont_wait = flags & libc::MSG_DONTWAIT != 0;
+    let dont_wait = flags & (libc::MSG_DONTWAIT | libc::MSG_OOB) != 0;
     let mut total = retry(call, POLLIN, dont_wait, || take(max))?;
     if total == 0 || !is_waitall(flags) {
         return Ok(total);

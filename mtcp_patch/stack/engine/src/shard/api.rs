@@ -11,7 +11,7 @@ use crate::listen::{candidates, ListenOptions, Listener, ListenerInfo};
 use crate::tcp::options::Offer;
 use crate::tcp::state::{Cause, State};
 use crate::tcp::tcb::{list, ConnOptions, Origin, Owner};
-use crate::tcp::{account, input, timer, window};
+use crate::tcp::{account, input, timer, urgent, window};
 use crate::time::Instant;
 use crate::wire::Link;
 
@@ -171,8 +171,10 @@ impl Shard {
     /// `WouldBlock`, the connection's error, `NotConnected`, `BadId`.
     pub fn recv_slices(&self, id: ConnId) -> Result<(&[u8], &[u8]), Error> {
         let tcb = self.owned(id)?;
-        if !tcb.rx.is_empty() {
-            return Ok(tcb.rx.slices());
+        let (offset, len) = urgent::readable(tcb);
+        if len > 0 {
+            let [a, b] = tcb.rx.range(offset, len);
+            return Ok((a, b));
         }
         if let Some(error) = tcb.error.take() {
             return Err(error);
@@ -189,7 +191,8 @@ impl Shard {
     /// `BadId`.
     pub fn recv_consume(&mut self, now: Instant, id: ConnId, n: usize) -> Result<(), Error> {
         let (tcb, env) = self.owned_mut(id)?;
-        let n = n.min(tcb.rx.len());
+        let (_, readable) = urgent::readable(tcb);
+        let n = urgent::consumed(tcb, n.min(readable));
         tcb.rx.consume(&mut env.memory, n, !tcb.ranges.is_empty());
         if !tcb.state.can_receive() {
             if tcb.rx.is_empty() {
@@ -238,6 +241,32 @@ impl Shard {
         }
         env.enqueue(tcb, list::DATA);
         Ok(taken)
+    }
+
+    /// As [`Shard::send`]; the last octet taken is urgent (`MSG_OOB`).
+    ///
+    /// # Errors
+    /// Those of [`Shard::send`].
+    pub fn send_urgent(&mut self, now: Instant, id: ConnId, data: &[u8]) -> Result<usize, Error> {
+        let taken = self.send(now, id, data)?;
+        if taken > 0 {
+            urgent::written(self.owned_mut(id)?.0);
+        }
+        Ok(taken)
+    }
+
+    /// The urgent octet (`MSG_OOB`), once unless `peek`; `None` when it can come no more.
+    ///
+    /// # Errors
+    /// `Invalid` when there is none or it stays in the stream, `WouldBlock` while it is only
+    /// announced, `BadId`.
+    pub fn recv_urgent(&mut self, id: ConnId, peek: bool) -> Result<Option<u8>, Error> {
+        urgent::take(self.owned_mut(id)?.0, peek)
+    }
+
+    /// Whether the next octet to be read is the urgent one, or would be (`SIOCATMARK`).
+    pub fn is_at_mark(&self, id: ConnId) -> bool {
+        self.owned(id).is_ok_and(urgent::is_at_mark)
     }
 
     /// Ends one or both directions. What was sent before still leaves.

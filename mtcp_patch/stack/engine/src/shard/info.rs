@@ -80,7 +80,7 @@ impl Shard {
             remote: tcb.remote,
             device: tcb.device,
             options: tcb.options,
-            unread_bytes: tcb.rx.len(),
+            unread_bytes: crate::tcp::urgent::inq(tcb),
             unacked_bytes: tcb.tx.len(),
             send_room_bytes: tcb.send_limit(&self.env.config).saturating_sub(tcb.tx.len()),
             srtt_us: tcb.rtt.srtt_us(),

@@ -9,7 +9,7 @@ use super::options::Agreed;
 use super::state::{Cause, State};
 use super::tcb::{list, Owner, Tcb};
 use super::timer::{self, Timer};
-use super::{ack, window};
+use super::{ack, urgent, window};
 use crate::event::Error;
 use crate::shard::Env;
 use crate::stats::Refusal;
@@ -192,17 +192,21 @@ fn in_synchronized(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>
     tcb.keepalive_probes = 0;
     tcb.soft_error = None;
     ack::process(tcb, env, now, seg);
+    after_ack(tcb, env, now, seq, seg, flags.contains(Flags::FIN));
+}
+
+/// RFC 9293 3.10.7.4, sixth to eighth step.
+fn after_ack(tcb: &mut Tcb, env: &mut Env, now: Instant, seq: Seq, seg: &Segment<'_>, fin: bool) {
+    // Sixth: URG.
+    urgent::arrives(tcb, env, seq, seg);
     // Seventh and eighth: text and FIN.
-    if seg.payload.is_empty() && !flags.contains(Flags::FIN) {
-        return;
-    }
-    if tcb.state == State::Closed {
+    if tcb.state == State::Closed || (seg.payload.is_empty() && !fin) {
         return;
     }
     if !seg.payload.is_empty() {
-        tcb.pushed = flags.contains(Flags::PSH);
+        tcb.pushed = seg.flags.contains(Flags::PSH);
     }
-    text_arrives(tcb, env, now, seq, seg.payload, flags.contains(Flags::FIN));
+    text_arrives(tcb, env, now, seq, seg.payload, fin);
 }
 
 /// RFC 9293 3.10.7.4, second step, with RFC 5961 3.2 (MAY-12): only the exact sequence number

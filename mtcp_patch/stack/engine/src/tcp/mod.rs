@@ -27,6 +27,7 @@ pub(crate) mod tcb;
 pub(crate) mod time_wait;
 pub(crate) mod timer;
 pub(crate) mod timestamps;
+pub(crate) mod urgent;
 pub(crate) mod window;
 
 pub use state::State;

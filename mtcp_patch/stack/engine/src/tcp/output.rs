@@ -14,7 +14,7 @@ use super::sack_receiver::Blocks;
 use super::state::State;
 use super::tcb::Tcb;
 use super::timer::{self, Timer};
-use super::{account, ack, window};
+use super::{account, ack, urgent, window};
 use crate::limits::MAX_SEGMENTS_PER_TURN;
 use crate::shard::{Env, Sink};
 use crate::time::Instant;
@@ -45,7 +45,7 @@ struct Plan {
 pub(crate) const HOP_LIMIT: u8 = 64;
 
 fn header(tcb: &mut Tcb, env: &mut Env, now: Instant, seq: Seq, flags: Flags) -> Header {
-    Header {
+    let mut header = Header {
         link: tcb.link,
         src: tcb.local,
         dst: tcb.remote,
@@ -64,7 +64,9 @@ fn header(tcb: &mut Tcb, env: &mut Env, now: Instant, seq: Seq, flags: Flags) ->
         dscp: tcb.options.dscp,
         hop_limit: tcb.options.hop_limit.unwrap_or(HOP_LIMIT),
         ip_id: env.next_ip_id(),
-    }
+    };
+    urgent::stamp(tcb, &mut header);
+    header
 }
 
 /// RFC 2018 4: in every segment that acknowledges while data is held out of order.

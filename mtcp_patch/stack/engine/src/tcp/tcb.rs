@@ -27,6 +27,7 @@ use super::sack_receiver::SackReceiver;
 use super::state::{Cause, State};
 use super::timer::Timers;
 use super::timestamps::Timestamps;
+use super::urgent::Urgent;
 use crate::buffer::Ring;
 
 /// Who answers for a connection.
@@ -162,6 +163,7 @@ pub(crate) struct Tcb {
     /// Out of the flow table: only the application still holds it.
     pub(crate) detached: bool,
 
+    pub(crate) urgent: Urgent,
     pub(crate) account: Account,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
@@ -270,6 +272,7 @@ impl Tcb {
             event_pending: false,
             known: false,
             detached: false,
+            urgent: Urgent::new(),
             account: Account::new(now),
             bytes_in: 0,
             bytes_out: 0,
@@ -414,7 +417,7 @@ impl Tcb {
     /// Whether a reader would be woken by what is there (Linux: `tcp_stream_is_readable`): as much
     /// as `SO_RCVLOWAT` says, or as much as can be as the window is shut.
     fn is_readable(&self) -> bool {
-        let unread = self.rx.len();
+        let (_, unread) = super::urgent::readable(self);
         unread > 0
             && (unread >= self.options.recv_lowat as usize
                 || super::window::receive_window(self) <= self.rcv_mss)
@@ -431,6 +434,9 @@ impl Tcb {
             bits |= ready::IN | ready::RDHUP;
         }
         if !matches!(self.state, State::SynSent | State::SynReceived) {
+            if super::urgent::is_pending(self) {
+                bits |= ready::PRI;
+            }
             if self.is_readable() {
                 bits |= ready::IN;
             }

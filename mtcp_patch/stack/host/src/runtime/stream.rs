@@ -8,7 +8,7 @@ use mtcp_engine::Error;
 use mtcp_engine::{ConnectOptions, Path};
 use socket2::SockAddr;
 
-use super::desc::{is_connected, is_connecting, Kind};
+use super::desc::{is_connected, is_connecting, owes_fin, Kind};
 use super::devices::Way;
 use super::endpoint::{shown, unmapped, wildcard};
 use super::state::Inner;
@@ -16,7 +16,7 @@ use super::vfd::Vfd;
 use super::watcher::IN;
 use super::Runtime;
 use crate::errno::Errno;
-use crate::sys;
+use crate::sys::{self, IntRequest};
 
 /// The receive flags that mean something here. MSG_WAITALL is the caller's loop.
 const RECV_FLAGS: i32 = libc::MSG_PEEK
@@ -27,8 +27,12 @@ const RECV_FLAGS: i32 = libc::MSG_PEEK
 
 /// The send flags that mean something here. Everything waits for the end of the turn anyway,
 /// which is what MSG_MORE asks for.
-const SEND_FLAGS: i32 =
-    libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | libc::MSG_MORE | libc::MSG_EOR | libc::MSG_DONTROUTE;
+const SEND_FLAGS: i32 = libc::MSG_DONTWAIT
+    | libc::MSG_NOSIGNAL
+    | libc::MSG_MORE
+    | libc::MSG_EOR
+    | libc::MSG_DONTROUTE
+    | libc::MSG_OOB;
 
 /// What a kernel socket that is ready for writing is taken to have room for.
 const KERNEL_ROOM: usize = 20 * 1024;
@@ -206,6 +210,9 @@ impl Inner {
                     return Err(Errno(libc::EOPNOTSUPP));
                 }
                 let now = self.now();
+                if flags & libc::MSG_OOB != 0 {
+                    return self.shard.send_urgent(now, id, data).map_err(Errno::from);
+                }
                 self.shard.send(now, id, data).map_err(Errno::from)
             }
             Kind::Kernel => sys::send(self.port(desc)?.fd(), data, flags | libc::MSG_DONTWAIT),
@@ -276,9 +283,12 @@ impl Runtime {
             Kind::Inherited => return Err(Errno(libc::ECONNRESET)),
             _ => return Err(Errno(libc::ENOTCONN)),
         };
+        if flags & libc::MSG_OOB != 0 {
+            let octet = inner.shard.recv_urgent(id, flags & libc::MSG_PEEK != 0);
+            return octet.map(|octet| f(octet.as_slice(), &[])).map_err(Errno::from);
+        }
         if flags & !RECV_FLAGS != 0 {
-            let oob = flags & libc::MSG_OOB != 0;
-            return Err(Errno(if oob { libc::EINVAL } else { libc::EOPNOTSUPP }));
+            return Err(Errno(libc::EOPNOTSUPP));
         }
         // socket(7): a blocking receive waits for SO_RCVLOWAT, or for all it has room for.
         let lowat = max.min(desc.options.recv_lowat as usize);
@@ -381,18 +391,32 @@ impl Runtime {
         }
     }
 
-    /// Bytes that a receive would give now (FIONREAD).
+    /// What ioctl(2) says of the queues, as tcp(7) has it.
     ///
     /// # Errors
-    /// EBADF; EINVAL for a listener.
-    pub fn readable_bytes(&self, vfd: Vfd) -> Result<usize, Errno> {
-        let inner = self.lock();
+    /// EBADF; EINVAL for a listener's queues.
+    pub fn ioctl_int(&self, vfd: Vfd, request: IntRequest) -> Result<i32, Errno> {
+        let mut inner = self.lock();
+        inner.app_turn();
         let desc = inner.desc(vfd)?;
-        match desc.kind {
-            Kind::Conn { id, .. } => Ok(inner.shard.info(id).map(|i| i.unread_bytes).unwrap_or(0)),
-            Kind::Kernel => sys::fionread(inner.port(desc)?.fd()),
-            Kind::Listener(_) => Err(Errno(libc::EINVAL)),
-            Kind::Fresh | Kind::Deaf | Kind::Inherited => Ok(0),
-        }
+        let id = match desc.kind {
+            Kind::Conn { id, .. } => id,
+            Kind::Kernel => return sys::ioctl_int(inner.port(desc)?.fd(), request),
+            Kind::Listener(_) if request != IntRequest::SiocAtMark => {
+                return Err(Errno(libc::EINVAL));
+            }
+            _ => return Ok(0),
+        };
+        let Ok(info) = inner.shard.info(id) else { return Ok(0) };
+        let bytes = match request {
+            IntRequest::FionRead => info.unread_bytes,
+            // Our FIN counts while it is not acknowledged.
+            IntRequest::SiocOutq => info.unacked_bytes + usize::from(owes_fin(info.state)),
+            IntRequest::SiocOutqNsd => {
+                inner.shard.tcp_info(inner.now(), id).map_or(0, |i| i.notsent_bytes as usize)
+            }
+            IntRequest::SiocAtMark => usize::from(inner.shard.is_at_mark(id)),
+        };
+        Ok(i32::try_from(bytes).unwrap_or(i32::MAX))
     }
 }

@@ -19,6 +19,7 @@ mod tcp_info;
 mod time_wait;
 mod timers;
 mod timestamps;
+mod urgent;
 
 use core::net::SocketAddr;
 use std::vec::Vec;
@@ -54,6 +55,7 @@ pub(super) struct Sent {
     pub(super) seq: u32,
     pub(super) ack: u32,
     pub(super) wnd: u16,
+    pub(super) urgent: u16,
     pub(super) payload: Vec<u8>,
     pub(super) options: Options,
 }
@@ -114,6 +116,8 @@ pub(super) struct Bench {
     /// Our initial sequence number, learnt from our SYN.
     pub(super) iss: u32,
     pub(super) peer_wnd: u16,
+    /// Its urgent pointer.
+    pub(super) peer_pointer: u16,
     /// Of its SYN.
     pub(super) peer_options: Options,
     /// Of its other segments.
@@ -140,6 +144,7 @@ impl Bench {
             theirs: "10.0.0.1:4000".parse().unwrap(),
             iss: 0,
             peer_wnd: 65_535,
+            peer_pointer: 0,
             peer_options: Options { mss: Some(MSS as u16), ..Options::default() },
             peer_later: Options::default(),
         }
@@ -206,7 +211,7 @@ impl Bench {
             flags,
             wnd: self.peer_wnd,
             options,
-            urgent: 0,
+            urgent: self.peer_pointer,
             ecn: 0,
             dscp: 0,
             hop_limit: 64,
@@ -252,6 +257,7 @@ impl Bench {
             seq: seg.seq.0.wrapping_sub(self.iss),
             ack: if acks { seg.ack.0.wrapping_sub(PEER_ISS) } else { 0 },
             wnd: seg.wnd,
+            urgent: seg.urgent,
             payload: seg.payload.to_vec(),
             options: seg.options,
         }
