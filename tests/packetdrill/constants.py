@@ -37,6 +37,9 @@ EXTRA = {
     "TCP_MD5SIG": 14,
     "TCP_ULP": 31,
     "IP_MTU_DISCOVER": 10,
+    "IP_PMTUDISC_DONT": 0,
+    "IP_PMTUDISC_WANT": 1,
+    "IP_PMTUDISC_DO": 2,
     "IP_FREEBIND": 15,
     "IPV6_MTU_DISCOVER": 23,
 }
@@ -175,4 +178,5 @@ def constant_names() -> dict[str, int]:
     states = {f"TCP_{name}": number for number, name in enumerate(LINUX_STATES, start=1)}
     states |= {name: states[f"TCP_{linux}"] for name, linux in FREEBSD_STATES.items()}
     states |= {f"TCP_CA_{name}": number for number, name in enumerate(CA_STATES)}
+    states["TCP_INFINITE_SSTHRESH"] = 0x7FFFFFFF
     return states | {f"TCPI_OPT_{name}": bit for name, bit in INFO_OPTIONS.items()}

@@ -232,6 +232,7 @@ class KernelSetup:
 
     def sysctl(self, name: str, value: str) -> None:
         """One setting. Raises Unsupported when it means nothing here."""
+        name = name.replace("/", ".")
         value = " ".join(value.strip().strip('"').split())
         if name in self.rexmit:
             self.rexmit[name] = int(value)

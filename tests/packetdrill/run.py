@@ -136,6 +136,8 @@ class Run:
     ports: int = FIRST_REMOTE_PORT
     outbound: deque[Segment] = field(default_factory=deque)
     pending: Pending | None = None
+    #: The events that are still to come.
+    rest: list[syntax.Event] = field(default_factory=list)
     host: Any = None
     calls: Any = None
     setup: Any = None
@@ -149,7 +151,8 @@ class Run:
         self.setup = KernelSetup(self.path.parent, freebsd, _native.VirtualHost.defaults())
         self.calls = Calls(addresses, constants.Names(freebsd), lambda: int(self.host.now()))
         try:
-            for event in self.script.events:
+            for index, event in enumerate(self.script.events):
+                self.rest = self.script.events[index + 1 :]
                 try:
                     self._event(event)
                 except (Failure, Unsupported) as error:
@@ -441,8 +444,13 @@ class Run:
             raise Unsupported(f"{', '.join(sorted(changed))} changed while the host runs")
 
     def _more_follows(self) -> bool:
-        """Whether anything but closing and restoring comes after the sockets of the script are gone."""
-        return bool(self.calls.handles)
+        """Whether anything but closing and restoring comes after this."""
+        after = [event.action for event in self.rest]
+        return any(
+            isinstance(action, (syntax.Packet, syntax.Code))
+            or (isinstance(action, syntax.Call) and action.name != "close")
+            for action in after
+        )
 
     def _check_command(self, part: str) -> None:
         sleep = re.fullmatch(r"sleep ([\d.]+)", part)

@@ -162,7 +162,7 @@ fn in_synchronized(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>
     }
     // Fourth: SYN. RFC 5961 4.2: a challenge, whatever the sequence number.
     if flags.contains(Flags::SYN) {
-        if env.config.challenge_syn {
+        if env.config.challenge_syn || !window::is_inside(tcb, seq) {
             env.challenge(tcb, now);
         } else {
             env.reset(tcb, now);

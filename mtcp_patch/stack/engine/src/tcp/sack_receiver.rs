@@ -32,9 +32,10 @@ impl SackReceiver {
         self.recent = kept;
     }
 
-    /// `from`..`to` has arrived before (RFC 2883 4).
+    /// `from`..`to` has arrived before. RFC 2883 4: of a segment that repeats several ranges the
+    /// first is reported.
     pub(crate) fn on_duplicate(&mut self, from: Seq, to: Seq) {
-        if from.lt(to) {
+        if from.lt(to) && self.duplicate.is_none() {
             self.duplicate = Some((from, to));
         }
     }

@@ -80,7 +80,7 @@ impl TimeWait {
     /// What is left of `tcb`.
     pub(crate) fn new(tcb: &Tcb) -> Self {
         let scale = if tcb.wscale_ok { tcb.rcv_wscale } else { 0 };
-        let window = super::window::receive_window(tcb) >> scale;
+        let window = super::window::at_the_end(tcb) >> scale;
         Self {
             id: tcb.id,
             local: tcb.local,

@@ -40,6 +40,15 @@ fn free(tcb: &Tcb) -> u32 {
     limit.saturating_sub(u32::try_from(tcb.rx.len()).unwrap_or(u32::MAX))
 }
 
+/// The window that a connection in TIME-WAIT shows.
+pub(crate) fn at_the_end(tcb: &Tcb) -> u32 {
+    if tcb.window_steps {
+        receive_window(tcb)
+    } else {
+        offer(tcb)
+    }
+}
+
 /// The window to offer now. RFC 9293 3.8.6.2.2 (MUST-39): the right edge moves only by a full
 /// segment or half the buffer.
 fn offer(tcb: &Tcb) -> u32 {
@@ -74,12 +83,22 @@ pub(crate) fn advertise_in_syn(tcb: &mut Tcb) -> u16 {
     field
 }
 
+/// The largest window that the field can say, in bytes.
+fn most_offered(tcb: &Tcb) -> u32 {
+    65_535 << if tcb.wscale_ok { tcb.rcv_wscale } else { 0 }
+}
+
 /// Whether the peer should hear of the room that reading has made: the window would at least
 /// double, which includes that it was closed (Linux: `__tcp_cleanup_rbuf`).
 pub(crate) fn is_update_due(tcb: &Tcb) -> bool {
     let current = receive_window(tcb);
     let offered = offer(tcb);
-    offered > current && offered / 2 >= current
+    if tcb.window_steps {
+        return offered > current && offered / 2 >= current;
+    }
+    // 4.4BSD: two full segments, and a quarter of the buffer.
+    let least = (u32::from(tcb.adv_mss) * 2).max(tcb.rcv_limit / 4);
+    offered.min(most_offered(tcb)).saturating_sub(current) >= least
 }
 
 /// Makes the receive buffer a whole number of full segments, rounding up.

@@ -293,8 +293,13 @@ impl Runtime {
         // socket(7): a blocking receive waits for SO_RCVLOWAT, or for all it has room for.
         let lowat = max.min(desc.options.recv_lowat as usize);
         let waits = lowat > 1 && !desc.nonblocking && flags & libc::MSG_DONTWAIT == 0;
-        if matches!(inner.shard.recv_slices(id), Err(Error::WouldBlock)) {
-            inner.app_turn();
+        // The error of a connection is given once: this look must not swallow it.
+        match inner.shard.recv_slices(id).map(|_| ()) {
+            Ok(()) => {}
+            Err(Error::WouldBlock) => {
+                inner.app_turn();
+            }
+            Err(e) => return Err(e.into()),
         }
         if waits && inner.shard.readiness(id) & IN == 0 {
             let unread = inner.shard.info(id).map_or(0, |info| info.unread_bytes);

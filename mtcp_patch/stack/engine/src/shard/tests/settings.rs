@@ -98,3 +98,19 @@ fn an_acknowledgment_waits_from_the_first_segment_for_the_second_of_any_size() {
     b.peer(A, 3, 1, b"c");
     assert_eq!(b.brief(), [], "counted anew");
 }
+
+/// 4.4BSD: two full segments and a quarter of the buffer make an update.
+#[test]
+fn reading_opens_the_window_by_a_quarter_of_the_buffer() {
+    for (window_steps, updates) in [(true, 0), (false, 1)] {
+        let config =
+            Config { window_steps, recv_buffer_initial_bytes: 10_000, ..Config::default() };
+        let (mut b, id) = accepted(config, None);
+        for n in 0..3 {
+            b.peer(A, 1 + n * 1000, 1, &[7; 1000]);
+        }
+        b.sent();
+        b.recv(id).unwrap();
+        assert_eq!(b.brief().len(), updates);
+    }
+}

@@ -1,0 +1,186 @@
+"""packetdrill's runner: our scripts pass, wrong ones fail, and what is not understood is never passed.
+
+Each run is a process of its own, since the stack of a process that runs tests in real time cannot become virtual.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("lark")
+
+from packetdrill import syntax
+from packetdrill.kernel_setup import KernelSetup, is_freebsd
+from packetdrill.wire import Unsupported
+
+ROOT = Path(__file__).resolve().parent.parent
+OURS = sorted((ROOT / "tests/packets").glob("*.pkt"))
+WRONG = sorted((ROOT / "tests/packetdrill/failing").glob("*.pkt"))
+
+LISTEN = """0 socket(..., SOCK_STREAM, IPPROTO_TCP) = 3
++0 bind(3, ..., ...) = 0
++0 listen(3, 1) = 0
+"""
+
+
+@cache
+def run(*names: str) -> tuple[int, dict[str, tuple[str, str]]]:
+    """Exit status, and result and detail by file."""
+    command = [sys.executable, "-m", "tests.packetdrill", "--json", *names]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50, check=False)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert lines, done.stderr
+    assert all(line.keys() == {"file", "result", "detail"} for line in lines)
+    return done.returncode, {Path(line["file"]).name: (line["result"], line["detail"]) for line in lines}
+
+
+def one(tmp_path: Path, text: str, name: str = "script.pkt") -> tuple[str, str]:
+    path = tmp_path / name
+    path.write_text(text)
+    return run(str(path))[1][name]
+
+
+@pytest.mark.parametrize("path", OURS, ids=lambda path: path.stem)
+def test_our_scripts_pass(path: Path) -> None:
+    result, detail = run("tests/packets")[1][path.name]
+    assert result == "pass", detail
+
+
+@pytest.mark.parametrize("path", WRONG, ids=lambda path: path.stem)
+def test_wrong_scripts_fail(path: Path) -> None:
+    assert path.read_text().startswith("// Must fail")
+    status, results = run("tests/packetdrill/failing")
+    result, detail = results[path.name]
+    assert status == 1
+    assert result == "fail", detail
+    assert "actual" in detail or "returned" in detail or "tcpi_" in detail
+
+
+def test_a_green_run_says_so_by_its_status() -> None:
+    assert run("tests/packets/rfc9293_closed_port.pkt")[0] == 0
+
+
+@pytest.mark.parametrize("version", ["ipv6", "ipv4-mapped-ipv6"])
+def test_a_script_runs_over_other_families(tmp_path: Path, version: str) -> None:
+    mss = 1440 if version == "ipv6" else 1460
+    text = f"--ip_version={version}\n{LISTEN}+0 < S 0:0(0) win 1000 <mss 900>\n+0 > S. 0:0(0) ack 1 <mss {mss}>\n"
+    assert one(tmp_path, text) == ("pass", "tolerance 4000 us")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "`iptables -A INPUT -j DROP`\n" + LISTEN,
+        "`sysctl -q net.ipv4.tcp_never_heard_of=1`\n" + LISTEN,
+        "`sysctl -w net.inet.tcp.blackhole=2`\n" + LISTEN,
+        LISTEN + "+0 < S 0:0(0) win 1000 <mss 900,FO 1234>\n",
+        LISTEN + "+0 < udp (100)\n",
+        LISTEN + "+0 splice(3, [0], 4, [0], 100, 0) = 100\n",
+        LISTEN + "+0 setsockopt(3, SOL_TCP, TCP_FASTOPEN, [1], 4) = 0\n",
+        LISTEN + "+0 what is this\n",
+        "--udp_encapsulation=tcp\n" + LISTEN,
+    ],
+)
+def test_what_is_not_understood_is_unsupported(tmp_path: Path, text: str) -> None:
+    result, detail = one(tmp_path, text)
+    assert (result, bool(detail)) == ("unsupported", True)
+
+
+def test_a_relaxation_is_printed(tmp_path: Path) -> None:
+    text = LISTEN + (
+        "+0 < S 0:0(0) win 65535 <mss 1000>\n+0 > S. 0:0(0) ack 1 <mss 1460>\n+0 < . 1:1(0) ack 1 win 65535\n"
+        "+0 accept(3, ..., ...) = 4\n+0 write(4, ..., 3000) = 3000\n+0 > P. 1:3001(3000) ack 1\n"
+    )
+    assert "compared as one" in one(tmp_path, text)[1]
+    assert one(tmp_path, "--strict_segments\n" + text, "strict.pkt")[0] == "fail"
+
+
+def test_only_one_branch_of_ifdef_need_pass_and_it_is_named(tmp_path: Path) -> None:
+    text = "0 socket(..., SOCK_STREAM, IPPROTO_TCP) = 3\n"
+    wrong, right = "+0 close(9) = 0\n", "+0 close(3) = 0\n"
+    both = text + f"#ifdef STANDARD\n{wrong}#endif\n#ifdef FreeBSD\n{right}#endif\n"
+    result, detail = one(tmp_path, both)
+    assert (result, "FreeBSD" in detail) == ("pass", True)
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def actions(text: str) -> list[object]:
+    return [event.action for event in syntax.parse(text).events]
+
+
+def test_packets_are_read_in_both_dialects() -> None:
+    first, second, third, fourth = actions(
+        "+0 < SEW 0:0(0) win 5 <mss 10,nop,sack 1:2 3:4,TS val 1 ecr 2>\n"
+        "1.5 > [ect0] FP. 1:11(10) ack 7 win 6 urg 3 <...>\n"
+        "+0~+.2 > S. ...(0) ack 1 win 65535\n"
+        "* < icmp unreachable frag_needed mtu 1400 [1:11(10)] // said\n"
+    )
+    assert isinstance(first, syntax.Packet) and isinstance(first.body, syntax.Tcp)
+    assert (first.inbound, first.body.flags, first.body.window) == (True, "SEW", 5)
+    assert first.body.options == (
+        ("mss", "10"),
+        ("nop",),
+        ("sack", (1, 2), (3, 4)),
+        ("TS", "val", "1", "ecr", "2"),
+    )
+    assert isinstance(second, syntax.Packet) and isinstance(second.body, syntax.Tcp)
+    assert (second.ip, second.body.flags, second.body.ack, second.body.urgent) == (("ect0",), "FP.", 7, 3)
+    assert second.body.options is None
+    assert isinstance(third, syntax.Packet) and isinstance(third.body, syntax.Tcp)
+    assert third.body.seq is None
+    assert isinstance(fourth, syntax.Packet) and isinstance(fourth.body, syntax.Icmp)
+    assert fourth.body == syntax.Icmp("unreachable", ("frag_needed", "mtu", "1400"), 1, 10)
+
+
+def test_calls_are_read() -> None:
+    text = "+.1...0.3 poll([{fd=4, events=POLLIN|POLLOUT, revents=POLLIN}], 1, -1) = -1 EINTR (Interrupted call)\n"
+    event = syntax.parse(text).events[0]
+    call = event.action
+    assert isinstance(call, syntax.Call)
+    assert (event.time, call.end_us, call.result, call.errno) == (
+        syntax.Time("relative", 100_000, 100_000),
+        300_000,
+        -1,
+        "EINTR",
+    )
+    [entry] = call.arguments[0]
+    assert entry.fields["events"] == syntax.Flags("|", (syntax.Word("POLLIN"), syntax.Word("POLLOUT")))
+
+
+def test_a_syntax_error_names_its_line() -> None:
+    with pytest.raises(syntax.SyntaxFault, match="line 2"):
+        syntax.parse("+0 close(3) = 0\n+0 close(3 = 0\n")
+    with pytest.raises(syntax.SyntaxFault, match="disagree"):
+        syntax.parse("+0 > . 1:3(1) ack 1\n")
+
+
+# --- set-up ----------------------------------------------------------------------------------------------------------
+
+KNOWN = {"timestamps": True, "sack": True, "recv_buffer_initial_bytes": 1, "recv_buffer_bytes": 2, "rto_min_us": 3}
+
+
+def test_sysctls_become_settings(tmp_path: Path) -> None:
+    (tmp_path / "defaults.sh").write_text('# for all\nsysctl -q net.ipv4.tcp_rmem="4096 540000 $((15*1024*1024))"\n')
+    setup = KernelSetup(tmp_path, False, KNOWN)
+    assert setup.apply("./defaults.sh\nsysctl -q net.ipv4.tcp_timestamps=0 && true") == []
+    assert setup.settings["timestamps"] is False
+    assert setup.settings["recv_buffer_bytes"] == 15 << 20
+    assert setup.apply("sockstat -4 | grep -c CLOSED | grep 1") != []
+    with pytest.raises(Unsupported, match="no setting"):
+        setup.sysctl("net.ipv4.tcp_max_syn_backlog", "5")
+
+
+def test_freebsd_is_known_by_its_sysctls(tmp_path: Path) -> None:
+    assert is_freebsd("`sysctl -w net.inet.tcp.rfc1323=1`")
+    assert not is_freebsd("`sysctl -q net.ipv4.tcp_sack=1`")
+    setup = KernelSetup(tmp_path, True, KNOWN)
+    setup.sysctl("net.inet.tcp.rexmit_min", "70")
+    assert setup.settings["rto_min_us"] == 270_000
