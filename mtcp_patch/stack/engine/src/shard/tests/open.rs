@@ -227,6 +227,30 @@ fn initial_sequence_numbers() {
     assert_eq!(b.iss.wrapping_sub(first), 250_000);
 }
 
+/// RFC 6528 3: the secret is the process's, so another process has other numbers for the same
+/// 4-tuple at the same time, and so do their timestamps (RFC 7323 5.4) and cookies (RFC 4987 3.6).
+#[test]
+fn initial_sequence_numbers_depend_on_the_secret() {
+    let syn_ack = |seed: u8, syn_queue| {
+        let mut b = Bench::with(Config { syn_queue, ..Config::default() }, 16);
+        b.shard = Shard::new(Config { syn_queue, ..Config::default() }, [seed; 32]);
+        b.shard.add_device(DEVICE, caps());
+        let inherit = ConnOptions::default();
+        let options = ListenOptions { local: b.ours, v6only: false, backlog: 9, inherit };
+        b.listener = b.shard.listen(options).unwrap();
+        b.peer_options.timestamps = Some((1, 0));
+        b.peer(S, 0, 0, b"");
+        let options = b.sent()[0].options;
+        assert_eq!(b.shard.stats().syncookies_sent, u64::from(syn_queue == 0));
+        (b.iss, options.timestamps.unwrap().0)
+    };
+    for syn_queue in [16, 0] {
+        let (first, second) = (syn_ack(1, syn_queue), syn_ack(2, syn_queue));
+        assert_eq!(first, syn_ack(1, syn_queue));
+        assert!(first.0 != second.0 && first.1 != second.1, "{first:?} {second:?}");
+    }
+}
+
 /// A connection to itself: the simultaneous open with only one end (Linux allows it too).
 #[test]
 fn a_connection_to_itself() {
