@@ -9,6 +9,16 @@ pub const MAX_REASSEMBLY_RANGES: usize = 64;
 /// Self-contained replies (RST, TIME-WAIT acknowledgments) waiting for one device.
 pub const MAX_PENDING_REPLIES: usize = 4096;
 
+/// Segments that one connection may have out, in number: small ones must not cost more memory for
+/// their account than they have bytes.
+pub const MAX_SENT_SEGMENTS: usize = 32_768;
+
+/// Segments that overtake a lost one (RFC 5681 3.2), before the network was seen to reorder.
+pub const DUPLICATE_THRESHOLD: u32 = 3;
+
+/// The largest degree of reordering that is believed, in segments (Linux: `tcp_max_reordering`).
+pub const MAX_REORDERING: u32 = 300;
+
 /// Challenge acknowledgments a second for the whole shard (RFC 5961 section 7).
 pub const MAX_CHALLENGE_ACKS_PER_SECOND: u32 = 1000;
 

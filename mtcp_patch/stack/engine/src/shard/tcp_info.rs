@@ -6,6 +6,7 @@
 use super::Shard;
 use crate::event::{ConnId, Error};
 use crate::tcp::options::header_bytes;
+use crate::tcp::recovery::CaState;
 use crate::tcp::state::State;
 use crate::tcp::tcb::Tcb;
 use crate::time::Instant;
@@ -34,8 +35,26 @@ pub struct TcpInfo {
     pub snd_mss: u32,
     /// Largest payload of a segment that the peer sent.
     pub rcv_mss: u32,
-    /// Segments in flight.
+    /// Where loss recovery stands; the numbers are those of Linux's `enum tcp_ca_state`.
+    pub ca_state: CaState,
+    /// Both SYNs permitted selective acknowledgment.
+    pub sack: bool,
+    /// Segments sent and not acknowledged cumulatively.
     pub unacked_segs: u32,
+    /// Segments of those that the peer holds, or that duplicate acknowledgments stand for.
+    pub sacked_segs: u32,
+    /// Segments of those that are taken for lost.
+    pub lost_segs: u32,
+    /// Segments of those that were sent again and may still arrive.
+    pub retrans_segs: u32,
+    /// By how many segments the network is known to reorder.
+    pub reordering: u32,
+    /// How often it was seen to.
+    pub reord_seen: u32,
+    /// Segments that the peer said have arrived twice.
+    pub dsack_dups: u32,
+    /// Segments that have arrived at the peer.
+    pub delivered: u32,
     /// Age of the last data sent.
     pub last_data_sent_us: u64,
     /// Age of the last data received.
@@ -130,7 +149,16 @@ fn describe(tcb: &Tcb, now: Instant) -> TcpInfo {
         ato_us: 0,
         snd_mss: tcb.mss,
         rcv_mss: tcb.rcv_mss,
-        unacked_segs: tcb.in_flight().div_ceil(tcb.mss.max(1)),
+        ca_state: tcb.recovery.state,
+        sack: tcb.sack_ok,
+        unacked_segs: tcb.sent.packets_out(),
+        sacked_segs: tcb.sent.sacked_out,
+        lost_segs: tcb.sent.lost_out(),
+        retrans_segs: tcb.sent.retrans_out(),
+        reordering: tcb.recovery.reordering,
+        reord_seen: tcb.recovery.reord_seen,
+        dsack_dups: tcb.recovery.dsack_dups,
+        delivered: tcb.recovery.delivered,
         last_data_sent_us: now.micros_since(account.last_data_sent),
         last_data_recv_us: now.micros_since(account.last_data_recv),
         last_ack_recv_us: now.micros_since(tcb.last_received),

@@ -100,7 +100,7 @@ fn established(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>) {
     if tcb.retries > 1 {
         tcb.congestion.on_timeout(0);
     }
-    let timed = tcb.timed.map(|(_, since)| now.micros_since(since));
+    let timed = tcb.timed.map(|since| now.micros_since(since));
     match timed.or_else(|| tcb.timestamps.sample_us(now, &seg.options)) {
         Some(sample) => tcb.rtt.sample(sample, env.config.rto_min_us, env.config.rto_max_us),
         // RFC 6298 (5.7); Linux, too, where no timestamp tells which SYN was answered.
@@ -256,7 +256,7 @@ fn answer_stray(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>) {
 /// RFC 2883 4: `from`..`to` has arrived before, which the next acknowledgment reports.
 fn note_duplicate(tcb: &mut Tcb, from: Seq, to: Seq) {
     if tcb.sack_ok {
-        tcb.sack_receiver.on_duplicate(from, to);
+        tcb.sack_receiver.get_or_insert_default().on_duplicate(from, to);
     }
 }
 
@@ -336,7 +336,8 @@ fn store(tcb: &mut Tcb, env: &mut Env, now: Instant, offset: u32, data: &[u8]) -
         tcb.ranges.insert(offset, offset + len);
         tcb.account.rcv_ooopack = tcb.account.rcv_ooopack.wrapping_add(1);
         let (rcv_nxt, ranges) = (tcb.rcv_nxt, &tcb.ranges);
-        tcb.sack_receiver.on_out_of_order(ranges, rcv_nxt, rcv_nxt + offset);
+        let receiver = tcb.sack_receiver.get_or_insert_default();
+        receiver.on_out_of_order(ranges, rcv_nxt, rcv_nxt + offset);
         ack_now(tcb, env);
         return true;
     }

@@ -4,17 +4,18 @@
 //!     SND.UNA         SND.NXT        SND.UNA + min(cwnd, SND.WND)     data_end
 //!  ------|---------------|--------------------|---------------------------|- - -
 //!        |<- in flight ->|<----- usable ----->|<-------- waits ---------->|FIN
-//!        ^ resend        ^ next
+//!        ^ again         ^ new
 //! ```
 //! Called by the shard's `transmit`, list by list; the order of the lists is the shard's business.
 //! Nothing is recorded as sent before the device has taken it, and nothing is allocated.
 
 use super::options::Offer;
+use super::recovery::{self, CaState, Pending};
 use super::sack_receiver::Blocks;
 use super::state::State;
 use super::tcb::Tcb;
 use super::timer::{self, Timer};
-use super::{account, ack, urgent, window};
+use super::{account, ack, tlp, urgent, window};
 use crate::limits::MAX_SEGMENTS_PER_TURN;
 use crate::shard::{Env, Sink};
 use crate::time::Instant;
@@ -37,8 +38,8 @@ struct Plan {
     seq: Seq,
     len: u32,
     fin: bool,
-    /// A fast retransmission: SND.NXT stays.
-    resend: bool,
+    /// Which of the sent segments it is; `None`: a new one.
+    again: Option<usize>,
 }
 
 /// The hop limit of what we send (Linux: 64).
@@ -71,10 +72,10 @@ fn header(tcb: &mut Tcb, env: &mut Env, now: Instant, seq: Seq, flags: Flags) ->
 
 /// RFC 2018 4: in every segment that acknowledges while data is held out of order.
 fn sack_blocks(tcb: &Tcb) -> Blocks {
-    if !tcb.sack_ok || tcb.sack_receiver.is_silent(&tcb.ranges) {
-        return Blocks::default();
+    match &tcb.sack_receiver {
+        Some(receiver) if tcb.sack_ok => receiver.blocks(&tcb.ranges, tcb.rcv_nxt),
+        _ => Blocks::default(),
     }
-    tcb.sack_receiver.blocks(&tcb.ranges, tcb.rcv_nxt)
 }
 
 /// What fits into the next segment, in bytes: SACK blocks take their room from the payload
@@ -135,7 +136,7 @@ pub(crate) fn control(tcb: &mut Tcb, env: &mut Env, now: Instant, sink: &mut Sin
         tcb.retransmits += 1;
         tcb.timed = None;
     } else {
-        tcb.timed = Some((tcb.iss + 1, now));
+        tcb.timed = Some(now);
     }
     syn_sent(tcb);
     tcb.last_sent = now;
@@ -182,7 +183,9 @@ pub(crate) fn acknowledgment(
 fn acknowledged(tcb: &mut Tcb) {
     tcb.ack_due = false;
     tcb.unacked_segments = 0;
-    tcb.sack_receiver.on_sent();
+    if let Some(receiver) = &mut tcb.sack_receiver {
+        receiver.on_sent();
+    }
     tcb.rcv_wup = tcb.rcv_nxt;
     timer::stop(tcb, Timer::DelayedAck);
 }
@@ -193,58 +196,89 @@ pub(crate) fn data(tcb: &mut Tcb, env: &mut Env, now: Instant, sink: &mut Sink<'
         return Turn::Done;
     }
     timer::restart_after_idle(tcb, env, now);
-    let before = tcb.snd_max;
-    let turn = segments(tcb, env, now, sink);
-    let (sent, out) = (tcb.snd_max != before, tcb.segments_in_flight());
-    tcb.congestion.on_sent(sent, out, tcb.snd_una, tcb.snd_max);
+    let before = tcb.snd_nxt;
+    let mut turn = Turn::More;
+    for _ in 0..MAX_SEGMENTS_PER_TURN {
+        let Some(plan) = plan(tcb) else {
+            turn = Turn::Done;
+            break;
+        };
+        if !send(tcb, env, now, sink, plan) {
+            turn = Turn::Refused;
+            break;
+        }
+    }
+    if tcb.snd_nxt != before {
+        let rto_at = tcb.timers.deadline(Timer::Retransmit);
+        let rto_us = rto_at.map_or(u64::MAX, |at| at.micros_since(now));
+        tlp::schedule(tcb, env, now, rto_us);
+    }
+    let (sent, out) = (tcb.snd_nxt != before, tcb.sent.packets_out());
+    tcb.congestion.on_sent(sent, out, tcb.snd_una, tcb.snd_nxt);
+    if turn == Turn::Done {
+        wait_for_room(tcb, env, now);
+        account::phase(tcb, now, is_rwnd_limited(tcb));
+        if tcb.options.notsent_lowat.is_some() {
+            ack::wake_writer(tcb, env);
+        }
+    }
     turn
 }
 
-fn segments(tcb: &mut Tcb, env: &mut Env, now: Instant, sink: &mut Sink<'_>) -> Turn {
-    for _ in 0..MAX_SEGMENTS_PER_TURN {
-        let Some(plan) = plan(tcb) else {
-            wait_for_room(tcb, env, now);
-            account::phase(tcb, now, is_rwnd_limited(tcb));
-            if tcb.options.notsent_lowat.is_some() {
-                ack::wake_writer(tcb, env);
-            }
-            return Turn::Done;
-        };
-        if !send(tcb, env, now, sink, plan) {
-            return Turn::Refused;
+/// The next segment that the rules let go: as large as possible (RFC 9293 3.9.1.2, SHLD-28).
+fn plan(tcb: &mut Tcb) -> Option<Plan> {
+    if tcb.recovery.tlp.due {
+        // RFC 8985 7.3: new data, or else the last segment again, whatever the congestion window.
+        let new = plan_new(tcb);
+        let last = (tcb.sent.packets_out() as usize).checked_sub(1);
+        let probe = new.or_else(|| plan_again(tcb, last?));
+        if probe.is_none() {
+            tcb.recovery.tlp.due = false;
+        }
+        return probe;
+    }
+    let room = !tcb.is_cwnd_limited();
+    if room && !tcb.recovery.new_first {
+        if let Some(plan) = tcb.sent.next_waiting().and_then(|index| plan_again(tcb, index)) {
+            return Some(plan);
         }
     }
-    Turn::More
+    // A FIN does not wait for the congestion window, as in Linux.
+    plan_new(tcb).filter(|plan| room || plan.fin)
 }
 
-/// The next segment that the rules let go: as large as possible (RFC 9293 3.9.1.2, SHLD-28).
-fn plan(tcb: &Tcb) -> Option<Plan> {
-    let data_end = tcb.data_end();
-    let mss = payload_limit(tcb);
-    if tcb.recovery.resend {
-        let outstanding = u32::try_from(tcb.snd_max.min(data_end) - tcb.snd_una).unwrap_or(0);
-        let len = outstanding.min(mss);
-        let fin = tcb.snd_max.gt(data_end) && len == outstanding;
-        return Some(Plan { seq: tcb.snd_una, len, fin, resend: true });
+/// Segment `index` once more, whole if the MSS and the window still allow that.
+fn plan_again(tcb: &mut Tcb, index: usize) -> Option<Plan> {
+    let segment = *tcb.sent.get(index)?;
+    let window = u32::try_from(tcb.window_end() - segment.seq).unwrap_or(0);
+    if window == 0 && segment.seq != tcb.snd_una {
+        return None;
     }
+    // RFC 9293 3.8.6 (MUST-34, SHLD-15, SHLD-16): one segment of what had been sent goes out even
+    // when the peer has shrunk its window below that.
+    let most = if window == 0 { tcb.mss } else { tcb.mss.min(window) };
+    let len = u32::try_from(segment.end.min(tcb.data_end()) - segment.seq).unwrap_or(0);
+    if len > most {
+        if !tcb.sent.split(index, most) {
+            return None;
+        }
+        return Some(Plan { seq: segment.seq, len: most, fin: false, again: Some(index) });
+    }
+    let fin = segment.end.gt(tcb.data_end());
+    Some(Plan { seq: segment.seq, len, fin, again: Some(index) })
+}
+
+/// The next new segment that the peer's window and the rules against small ones let go.
+fn plan_new(tcb: &Tcb) -> Option<Plan> {
+    let data_end = tcb.data_end();
     // Zero as well when the FIN has been sent, which is one past the data.
     let unsent = u32::try_from(data_end - tcb.snd_nxt).unwrap_or(0);
     let fin_unsent = tcb.state.fin_outstanding() && tcb.snd_nxt.le(data_end);
-    if unsent == 0 && !fin_unsent {
+    if (unsent == 0 && !fin_unsent) || tcb.sent.is_full() {
         return None;
     }
-    let flight = u32::try_from(tcb.snd_nxt - tcb.snd_una).unwrap_or(0);
-    let cwnd = tcb.congestion.cwnd().saturating_add(tcb.recovery.extra());
-    let cwnd = cwnd.saturating_mul(tcb.mss);
-    let again = tcb.snd_nxt.lt(tcb.snd_max);
-    let usable = if again && flight == 0 {
-        // After a timeout one segment of what had been sent goes out even when the peer has shrunk
-        // its window below that (RFC 9293 3.8.6, MUST-34, SHLD-15, SHLD-16). Nothing new goes beyond the window.
-        let sent = u32::try_from(tcb.snd_max - tcb.snd_nxt).unwrap_or(0);
-        mss.min(sent.max(tcb.snd_wnd))
-    } else {
-        cwnd.min(tcb.snd_wnd).saturating_sub(flight)
-    };
+    let mss = payload_limit(tcb);
+    let usable = u32::try_from(tcb.window_end() - tcb.snd_nxt).unwrap_or(0);
     let len = unsent.min(mss).min(usable);
     let fin = fin_unsent && len == unsent;
     if len == 0 && !fin {
@@ -252,8 +286,7 @@ fn plan(tcb: &Tcb) -> Option<Plan> {
     }
     let go = len == mss
         || fin
-        || again
-        || (len > 0 && tcb.push)
+        || (len > 0 && (tcb.push || tcb.recovery.tlp.due))
         || if len == unsent {
             // The rest of the data: Nagle (RFC 9293 3.7.4, SHLD-7, MUST-17).
             !tcb.options.cork && (tcb.options.nodelay || !small_in_flight(tcb))
@@ -261,7 +294,7 @@ fn plan(tcb: &Tcb) -> Option<Plan> {
             // RFC 9293 3.8.6.2.1 (MUST-38): cut by the window, only half of the largest one seen is worth a segment.
             len >= tcb.max_snd_wnd / 2
         };
-    go.then_some(Plan { seq: tcb.snd_nxt, len, fin, resend: false })
+    go.then_some(Plan { seq: tcb.snd_nxt, len, fin, again: None })
 }
 
 /// Minshall's variant of Nagle's rule, as Linux has it: only another small segment in flight
@@ -282,35 +315,29 @@ fn send(tcb: &mut Tcb, env: &mut Env, now: Instant, sink: &mut Sink<'_>, plan: P
         // wrote.
         flags |= Flags::PSH;
     }
-    let header = header(tcb, env, now, plan.seq, flags);
+    let mut header = header(tcb, env, now, plan.seq, flags);
+    let whole = header.options.sack[0].is_none() || plan.len <= payload_limit(tcb);
+    if !whole {
+        // A repetition keeps its size; the blocks leave with the next acknowledgment.
+        header.options.sack = Blocks::default();
+    }
     if !sink.put(env, &header, tcb.tx.range(offset, plan.len as usize)) {
         return false;
     }
     let end = plan.seq + plan.len + u32::from(plan.fin);
-    if tcb.in_flight() == 0 {
+    if plan.again.is_none() && tcb.sent.is_empty() {
         tcb.congestion.on_transmit_start(now, tcb.last_sent);
     }
-    tcb.account.sent(now, plan.len, plan.seq.lt(tcb.snd_max));
-    if plan.seq.lt(tcb.snd_max) {
-        env.stats.retransmits += 1;
-        tcb.retransmits += 1;
-        // Karn: what was sent twice measures nothing.
-        tcb.timed = None;
-    } else {
-        tcb.bytes_out += u64::from(plan.len);
-        if tcb.timed.is_none() {
-            tcb.timed = Some((end, now));
-        }
+    tcb.account.sent(now, plan.len, plan.again.is_some());
+    if tcb.recovery.in_reduction() {
+        tcb.recovery.prr.on_sent();
     }
-    if plan.resend {
-        tcb.recovery.resend = false;
-    } else {
-        tcb.snd_nxt = end;
+    match plan.again {
+        Some(index) => repeated(tcb, env, now, index),
+        None => sent_new(tcb, env, now, plan, end),
     }
-    tcb.snd_max = tcb.snd_max.max(end);
-    if plan.len < payload_limit(tcb) {
-        tcb.snd_sml = end;
-        tcb.push = false;
+    if tcb.recovery.tlp.due {
+        tcb.recovery.tlp.on_sent(tcb.snd_nxt, plan.again.is_some());
     }
     if last {
         timer::stop(tcb, Timer::Cork);
@@ -320,15 +347,40 @@ fn send(tcb: &mut Tcb, env: &mut Env, now: Instant, sink: &mut Sink<'_>, plan: P
         tcb.quick_acks = 0;
         tcb.answers = true;
     }
-    acknowledged(tcb);
-    tcb.last_sent = now;
-    if tcb.persist || !tcb.timers.is_running(Timer::Retransmit) {
-        // RFC 6298 (5.1).
-        tcb.persist = false;
-        let rto = tcb.rtt.rto_us(env.config.rto_max_us);
-        timer::start(tcb, env, Timer::Retransmit, now + rto);
+    if whole {
+        acknowledged(tcb);
     }
+    tcb.last_sent = now;
     true
+}
+
+/// A new segment has left.
+fn sent_new(tcb: &mut Tcb, env: &mut Env, now: Instant, plan: Plan, end: Seq) {
+    tcb.bytes_out += u64::from(plan.len);
+    tcb.sent.push(plan.seq, end, now);
+    if plan.len < payload_limit(tcb) {
+        tcb.snd_sml = end;
+        tcb.push = false;
+    }
+    tcb.snd_nxt = end;
+    tcb.snd_max = end;
+    let probing = tcb.recovery.pending == Pending::LossProbe;
+    if tcb.persist || probing || !tcb.timers.is_running(Timer::Retransmit) {
+        // RFC 6298 (5.1).
+        recovery::rearm_rto(tcb, env, now);
+    }
+}
+
+/// Segment `index` has left again.
+fn repeated(tcb: &mut Tcb, env: &mut Env, now: Instant, index: usize) {
+    env.stats.retransmits += 1;
+    tcb.retransmits += 1;
+    tcb.sent.mark_repeated(index, now);
+    tcb.recovery.undo.on_repeated(now);
+    if index == 0 && tcb.recovery.state == CaState::Recovery {
+        // Linux, `tcp_xmit_retransmit_queue`: the first one gets its whole time again.
+        recovery::rearm_rto(tcb, env, now);
+    }
 }
 
 /// Whether the peer's window, and nothing else, holds data back.

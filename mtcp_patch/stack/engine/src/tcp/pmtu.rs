@@ -66,7 +66,7 @@ pub(crate) fn too_big(tcb: &mut Tcb, env: &mut Env, now: Instant, mtu: u32, seq:
     env.stats.pmtu_reductions += 1;
     reduce(tcb, now, mss, PMTU_EXPIRES_US);
     // RFC 1191 6.5: sent again at once, and the congestion window stays.
-    recovery::resend_all(tcb);
+    recovery::resend_large(tcb, mss);
     env.enqueue(tcb, list::DATA);
 }
 

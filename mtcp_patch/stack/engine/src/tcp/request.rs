@@ -237,7 +237,7 @@ impl Request {
         tcb.rcv_adv = tcb.rcv_nxt + u32::from(self.wnd);
         tcb.retries = self.retries;
         tcb.retransmits = u64::from(self.retries);
-        tcb.timed = self.sent_at.filter(|_| self.retries == 0).map(|at| (self.iss + 1, at));
+        tcb.timed = self.sent_at.filter(|_| self.retries == 0);
         tcb
     }
 

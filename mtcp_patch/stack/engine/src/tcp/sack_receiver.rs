@@ -45,16 +45,14 @@ impl SackReceiver {
         self.duplicate = None;
     }
 
-    /// Whether there is nothing to say.
-    pub(crate) fn is_silent(&self, ranges: &Ranges) -> bool {
-        self.duplicate.is_none() && ranges.is_empty()
-    }
-
     /// The blocks of an acknowledgment that leaves now. RFC 2883 4: the duplicate first. RFC 2018 4
     /// (a): then the range that the segment which triggered it is in; (c) then the others, latest
     /// first. How many fit is the emitter's business.
     pub(crate) fn blocks(&self, ranges: &Ranges, rcv_nxt: Seq) -> Blocks {
         let mut blocks = [None; 4];
+        if self.duplicate.is_none() && ranges.is_empty() {
+            return blocks;
+        }
         let held = self.recent.iter().flatten().filter_map(|seq| {
             let offset = u32::try_from(*seq - rcv_nxt).ok()?;
             let (start, end) = ranges.containing(offset)?;

@@ -24,6 +24,7 @@ use super::reassembly::Ranges;
 use super::recovery::Recovery;
 use super::rtt::Rtt;
 use super::sack_receiver::SackReceiver;
+use super::sent::Sent;
 use super::state::{Cause, State};
 use super::timer::Timers;
 use super::timestamps::Timestamps;
@@ -67,7 +68,7 @@ pub(crate) struct Tcb {
     // Send sequence space. The send ring starts at SND.UNA once our SYN is acknowledged.
     pub(crate) iss: Seq,
     pub(crate) snd_una: Seq,
-    /// Next to send; goes back to SND.UNA when the retransmission timer expires.
+    /// Next to send.
     pub(crate) snd_nxt: Seq,
     /// One past the highest sequence number ever sent.
     pub(crate) snd_max: Seq,
@@ -105,12 +106,15 @@ pub(crate) struct Tcb {
     pub(crate) tx: Ring,
     pub(crate) rx: Ring,
     pub(crate) ranges: Ranges,
-    pub(crate) sack_receiver: SackReceiver,
+    /// The segments between SND.UNA and SND.NXT.
+    pub(crate) sent: Sent,
+    /// What to report of `ranges`, once there were any.
+    pub(crate) sack_receiver: Option<Box<SackReceiver>>,
 
     pub(crate) timestamps: Timestamps,
     pub(crate) rtt: Rtt,
-    /// The sequence number whose acknowledgment ends the running measurement, and its start.
-    pub(crate) timed: Option<(Seq, Instant)>,
+    /// When our SYN was sent, if only once.
+    pub(crate) timed: Option<Instant>,
     pub(crate) congestion: Congestion,
     pub(crate) recovery: Recovery,
     pub(crate) timers: Timers,
@@ -241,7 +245,8 @@ impl Tcb {
             tx: Ring::default(),
             rx: Ring::default(),
             ranges: Ranges::default(),
-            sack_receiver: SackReceiver::default(),
+            sent: Sent::default(),
+            sack_receiver: None,
             timestamps: Timestamps::new(config.timestamps, origin.timestamp_offset),
             rtt: Rtt::new(config.rto_initial_us),
             timed: None,
@@ -333,6 +338,7 @@ impl Tcb {
             self.rx.release(&mut env.memory);
         }
         self.ranges.clear();
+        self.sent.release();
         self.notify(env);
     }
 
@@ -356,9 +362,9 @@ impl Tcb {
             || matches!(self.state, State::TimeWait | State::Closed)
     }
 
-    /// Segments in flight, were they all full ones.
-    pub(crate) fn segments_in_flight(&self) -> u32 {
-        self.in_flight().div_ceil(self.mss.max(1))
+    /// One past what the peer's window lets us send.
+    pub(crate) fn window_end(&self) -> Seq {
+        self.snd_una + self.snd_wnd
     }
 
     /// The congestion window in bytes.
@@ -378,7 +384,7 @@ impl Tcb {
 
     /// Whether the congestion window has no room for another segment.
     pub(crate) fn is_cwnd_limited(&self) -> bool {
-        self.in_flight().saturating_add(self.mss) > self.cwnd_bytes()
+        self.sent.in_flight() >= self.congestion.cwnd()
     }
 
     /// Bytes not sent yet, and how many of them both windows let go. The latter leave with the next
@@ -465,6 +471,6 @@ mod tests {
     /// with losses needs (ranges, blocks) is allocated when there are some.
     #[test]
     fn an_idle_connection_is_about_one_kib() {
-        assert!(core::mem::size_of::<Tcb>() <= 992, "{}", core::mem::size_of::<Tcb>());
+        assert!(core::mem::size_of::<Tcb>() <= 1040, "{}", core::mem::size_of::<Tcb>());
     }
 }

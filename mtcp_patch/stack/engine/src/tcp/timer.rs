@@ -7,9 +7,10 @@
 
 use super::input::ack_now;
 use super::pmtu;
-use super::recovery;
+use super::recovery::{self, Pending};
 use super::state::State;
 use super::tcb::{list, Owner, Tcb};
+use super::tlp;
 use crate::limits::MIN_KEEPALIVE_US;
 use crate::shard::Env;
 use crate::time::Instant;
@@ -130,7 +131,13 @@ pub(crate) fn expire(tcb: &mut Tcb, env: &mut Env, now: Instant) {
 fn fire(tcb: &mut Tcb, env: &mut Env, now: Instant, timer: Timer) {
     match timer {
         Timer::Retransmit if tcb.persist => persist(tcb, env, now),
-        Timer::Retransmit => retransmit(tcb, env, now),
+        Timer::Retransmit => {
+            match core::mem::replace(&mut tcb.recovery.pending, Pending::Retransmit) {
+                Pending::Retransmit => retransmit(tcb, env, now),
+                Pending::LossProbe => tlp::on_timer(tcb, env, now),
+                Pending::Reorder => recovery::on_reorder_timer(tcb, env, now),
+            }
+        }
         Timer::DelayedAck => {
             tcb.answers = false;
             ack_now(tcb, env);
@@ -144,9 +151,13 @@ fn fire(tcb: &mut Tcb, env: &mut Env, now: Instant, timer: Timer) {
         Timer::IdleBuffers => {
             if tcb.rx.is_empty() && tcb.ranges.is_empty() {
                 tcb.rx.release(&mut env.memory);
+                tcb.sack_receiver = None;
             }
             if tcb.tx.is_empty() {
                 tcb.tx.release(&mut env.memory);
+                if tcb.sent.is_empty() {
+                    tcb.sent.release();
+                }
             }
         }
     }
@@ -228,6 +239,7 @@ fn persist(tcb: &mut Tcb, env: &mut Env, now: Instant) {
 pub(crate) fn start_persist(tcb: &mut Tcb, env: &mut Env, now: Instant) {
     if tcb.in_flight() == 0 && !tcb.timers.is_running(Timer::Retransmit) {
         tcb.persist = true;
+        tcb.recovery.pending = Pending::Retransmit;
         let interval = tcb.rtt.rto_us(env.config.rto_max_us);
         start(tcb, env, Timer::Retransmit, now + interval);
     }
@@ -284,6 +296,7 @@ pub(crate) fn enter_time_wait(tcb: &mut Tcb, env: &mut Env, now: Instant) {
         stop(tcb, timer);
     }
     tcb.tx.release(&mut env.memory);
+    tcb.sent.release();
     let until = now + env.time_wait_us(tcb.device);
     start(tcb, env, Timer::Linger, until);
 }

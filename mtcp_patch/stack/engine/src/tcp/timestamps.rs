@@ -100,6 +100,12 @@ impl Timestamps {
         Some(u64::from(ticks) * TICK_US)
     }
 
+    /// Whether an acknowledgment answers a segment that was stamped before `at` (RFC 3522 3.2).
+    pub(crate) fn echoes_before(&self, at: Instant, options: &Options) -> bool {
+        let before = |(_, echo): (u32, u32)| echo != 0 && Seq(echo).lt(Seq(self.clock(at)));
+        self.on && options.timestamps.is_some_and(before)
+    }
+
     /// Whether a SYN that meets TIME-WAIT is newer than the old connection (RFC 6191 2).
     pub(crate) fn is_newer_syn(&self, options: &Options) -> bool {
         let newer = |(value, _): (u32, u32)| Seq(value).gt(Seq(self.recent));

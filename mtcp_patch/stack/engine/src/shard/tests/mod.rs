@@ -5,20 +5,26 @@ mod attack;
 mod close;
 mod cookies;
 mod data;
+mod frto;
 mod hostile;
 mod icmp;
+mod newreno;
 mod open;
 mod options;
 mod queues;
+mod rack;
 mod requests;
 mod rfc5961;
 mod rfc9293;
 mod sack_receiver;
+mod sack_sender;
 mod settings;
 mod tcp_info;
 mod time_wait;
 mod timers;
 mod timestamps;
+mod tlp;
+mod undo;
 mod urgent;
 
 use core::net::SocketAddr;
@@ -165,6 +171,59 @@ impl Bench {
         let id = self.shard.accept(self.listener).unwrap();
         self.events();
         id
+    }
+
+    /// An accepted connection on a path of 100 ms whose peer has these options, and segment 0 of
+    /// [`MSS`] bytes acknowledged.
+    pub(super) fn on_long_path(options: Options) -> (Self, ConnId) {
+        let mut b = Self::new();
+        b.peer_options = Options { mss: b.peer_options.mss, ..options };
+        b.peer_later.timestamps = options.timestamps;
+        if options.timestamps.is_some() {
+            b.peer_options.mss = Some(MSS as u16 + 12);
+        }
+        b.peer(S, 0, 0, b"");
+        assert_eq!(b.sent().len(), 1);
+        b.advance_us(100_000);
+        b.peer(A, 1, 1, b"");
+        let id = b.shard.accept(b.listener).unwrap();
+        b.send(id, &[7; MSS]).unwrap();
+        assert_eq!(b.segments(), [0]);
+        b.advance_us(100_000);
+        b.sack(1, &[]);
+        (b, id)
+    }
+
+    /// The same with segments 1 to 10 sent 100 ms ago, and more to send.
+    pub(super) fn in_flight(sack: bool) -> (Self, ConnId) {
+        let options = Options { sack_permitted: sack, ..Options::default() };
+        let (mut b, id) = Self::on_long_path(options);
+        b.send(id, &[7; 60 * MSS]).unwrap();
+        assert_eq!(b.segments(), (1..=10).collect::<Vec<_>>());
+        b.advance_us(100_000);
+        (b, id)
+    }
+
+    /// The peer acknowledges `ack` and the ranges `blocks`, in segments from the first byte on.
+    pub(super) fn sack(&mut self, ack: u32, blocks: &[(u32, u32)]) {
+        let byte = |segment: u32| 1 + segment * MSS as u32;
+        let mut later = self.peer_later;
+        for (slot, (left, right)) in later.sack.iter_mut().zip(blocks) {
+            let seq = |segment| Seq(self.iss.wrapping_add(byte(segment)));
+            *slot = Some((seq(*left), seq(*right)));
+        }
+        let before = core::mem::replace(&mut self.peer_later, later);
+        self.peer(A, 1, byte(ack), b"");
+        self.peer_later = before;
+    }
+
+    /// Which segments leave now, counted from the first byte on.
+    pub(super) fn segments(&mut self) -> Vec<u32> {
+        self.sent().iter().map(|s| s.seq / MSS as u32).collect()
+    }
+
+    pub(super) fn tcp_info(&self, id: ConnId) -> crate::shard::TcpInfo {
+        self.shard.tcp_info(self.now, id).unwrap()
     }
 
     /// Makes an active connection. Our end is port 5000, the peer's is `theirs`.

@@ -138,7 +138,6 @@ pub(crate) trait Controller {
     /// time for this data. Forgets what was known of the path's rhythm.
     fn on_timeout(&mut self);
     /// The loss was none: the window that should have been (Linux: `undo_cwnd`).
-    #[allow(dead_code)] // until recovery knows how to tell
     fn undo(&mut self, window: &Window) -> u32 {
         window.cwnd.max(window.prior_cwnd)
     }
@@ -268,8 +267,13 @@ impl Congestion {
         self.set_cwnd(in_flight.saturating_add(1));
     }
 
+    /// The next undo leaves the windows as they are: another reduction has begun within this one.
+    pub(crate) fn forget_prior(&mut self) {
+        self.window.prior_cwnd = 0;
+        self.window.prior_ssthresh = 0;
+    }
+
     /// The last reduction had no reason (RFC 4015 3.2).
-    #[allow(dead_code)] // until recovery knows how to tell
     pub(crate) fn undo(&mut self) {
         let cwnd = self.algorithm.get_mut().undo(&self.window);
         self.set_cwnd(cwnd);
