@@ -42,5 +42,6 @@ pub use shard::{ConnInfo, ConnectOptions, Path, Shard, TcpInfo};
 pub use stats::{Refusal, Stats};
 pub use tcp::congestion::CongestionControl;
 pub use tcp::conn_options::{ConnOptions, Keepalive};
+pub use tcp::ecn::EcnMode;
 pub use tcp::recovery::CaState;
 pub use tcp::State;

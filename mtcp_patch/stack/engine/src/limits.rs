@@ -3,6 +3,8 @@
 //! What grows with the traffic (connections, buffers, queues, ranges) stops at a number of this
 //! file, and a counter of [`crate::stats::Stats`] says how often it stopped.
 
+use crate::tcp::ecn::EcnMode;
+
 /// Out-of-order ranges kept for one connection; a further one is dropped and the peer resends it.
 pub const MAX_REASSEMBLY_RANGES: usize = 64;
 
@@ -132,6 +134,8 @@ pub struct Config {
     pub timestamps: bool,
     /// Whether selective acknowledgment is offered and taken (RFC 2018; Linux: `tcp_sack`).
     pub sack: bool,
+    /// Whether explicit congestion notification is negotiated (RFC 3168; Linux: `tcp_ecn`).
+    pub ecn: EcnMode,
     /// Whether a silent sender begins with a small window again (RFC 5681 4.1; Linux:
     /// `tcp_slow_start_after_idle`).
     pub slow_start_after_idle: bool,
@@ -194,6 +198,7 @@ impl Default for Config {
             rto_max_us: 120_000_000,
             timestamps: true,
             sack: true,
+            ecn: EcnMode::Answer,
             slow_start_after_idle: true,
             mtu_probing: true,
             window_scaling: true,

@@ -32,6 +32,8 @@ pub(crate) struct News {
     pub(crate) sacked: bool,
     /// Something arrived twice (RFC 2883).
     pub(crate) dsack: bool,
+    /// The network has marked what we sent (RFC 3168).
+    pub(crate) echo: bool,
     /// And that was the tail loss probe.
     pub(crate) dsack_of_probe: bool,
     /// Something was acknowledged that was sent once only, before the state was entered.
@@ -86,7 +88,8 @@ pub(crate) fn process(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<
         in_flight: tcb.sent.in_flight(),
         lost: tcb.sent.lost,
     };
-    let mut news = News { una_advanced: seg.ack.gt(tcb.snd_una), ..News::default() };
+    let echo = tcb.ecn.is_echo(seg) && seg.ack.ge(tcb.snd_una);
+    let mut news = News { una_advanced: seg.ack.gt(tcb.snd_una), echo, ..News::default() };
     let mut fin_acked = false;
     if news.una_advanced {
         fin_acked = advance_una(tcb, env, seg.ack);
@@ -159,8 +162,8 @@ fn on_outstanding(
         tcb.recovery.rack.update_window(now, srtt_us);
     }
     tlp::on_ack(tcb, now, seg.ack, news);
-    let dubious =
-        news.is_duplicate || news.sacked || news.dsack || tcb.recovery.state != CaState::Open;
+    let plain = !(news.is_duplicate || news.sacked || news.dsack || news.echo);
+    let dubious = !plain || tcb.recovery.state != CaState::Open;
     if dubious {
         recovery::on_ack(tcb, env, now, &seg.options, prior.una, news);
         env.enqueue(tcb, list::DATA);

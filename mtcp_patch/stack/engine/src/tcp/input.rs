@@ -71,6 +71,7 @@ pub(crate) fn take_syn(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment
     let mtu = env.mtu(tcb.device);
     let agreed = Agreed::from_syn(&seg.options, mtu, &tcb.local);
     tcb.timestamps.on_syn(now, &seg.options);
+    tcb.ecn.on_syn(env.config.ecn, tcb.state == State::SynSent, seg);
     // RFC 2018 2: blocks go only to who said that they may.
     tcb.sack_ok &= seg.options.sack_permitted;
     tcb.mss = tcb.less_options(agreed.mss.min(u32::from(tcb.options.max_segment())));
@@ -204,9 +205,18 @@ fn after_ack(tcb: &mut Tcb, env: &mut Env, now: Instant, seq: Seq, seg: &Segment
         return;
     }
     if !seg.payload.is_empty() {
-        tcb.pushed = seg.flags.contains(Flags::PSH);
+        note_flags(tcb, env, seg);
     }
     text_arrives(tcb, env, now, seq, seg.payload, fin);
+}
+
+/// What the header of a segment with payload says about the bytes.
+fn note_flags(tcb: &mut Tcb, env: &mut Env, seg: &Segment<'_>) {
+    tcb.pushed = seg.flags.contains(Flags::PSH);
+    let is_new = (seg.seq + seg.payload.len() as u32).gt(tcb.rcv_nxt);
+    if is_new && tcb.ecn.on_data(seg) {
+        ack_now(tcb, env);
+    }
 }
 
 /// RFC 9293 3.10.7.4, second step, with RFC 5961 3.2 (MAY-12): only the exact sequence number

@@ -52,7 +52,7 @@ fn header(tcb: &mut Tcb, env: &mut Env, now: Instant, seq: Seq, flags: Flags) ->
         dst: tcb.remote,
         seq,
         ack: tcb.rcv_nxt,
-        flags,
+        flags: flags | tcb.ecn.stamp(0, false).0,
         wnd: window::advertise(tcb),
         options: Options {
             timestamps: tcb.timestamps.option(now),
@@ -89,6 +89,7 @@ fn payload_limit(tcb: &Tcb) -> u32 {
 pub(crate) fn syn_header(tcb: &mut Tcb, env: &mut Env, now: Instant) -> Header {
     let active = tcb.state == State::SynSent;
     let flags = if active { Flags::SYN } else { Flags::SYN | Flags::ACK };
+    let flags = flags | tcb.ecn.syn_flags(active);
     let window = window::advertise_in_syn(tcb);
     // RFC 7323 2.2: a SYN-ACK carries the option only when the SYN did.
     let wscale = tcb.wscale_ok.then_some(tcb.rcv_wscale);
@@ -315,7 +316,8 @@ fn send(tcb: &mut Tcb, env: &mut Env, now: Instant, sink: &mut Sink<'_>, plan: P
         // wrote.
         flags |= Flags::PSH;
     }
-    let mut header = header(tcb, env, now, plan.seq, flags);
+    let (marks, ecn) = tcb.ecn.stamp(plan.len, plan.again.is_some());
+    let mut header = Header { ecn, ..header(tcb, env, now, plan.seq, flags | marks) };
     let whole = header.options.sack[0].is_none() || plan.len <= payload_limit(tcb);
     if !whole {
         // A repetition keeps its size; the blocks leave with the next acknowledgment.
@@ -324,6 +326,7 @@ fn send(tcb: &mut Tcb, env: &mut Env, now: Instant, sink: &mut Sink<'_>, plan: P
     if !sink.put(env, &header, tcb.tx.range(offset, plan.len as usize)) {
         return false;
     }
+    tcb.ecn.on_sent(header.flags);
     let end = plan.seq + plan.len + u32::from(plan.fin);
     if plan.again.is_none() && tcb.sent.is_empty() {
         tcb.congestion.on_transmit_start(now, tcb.last_sent);

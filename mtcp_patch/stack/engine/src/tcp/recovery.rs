@@ -33,7 +33,6 @@ pub enum CaState {
     /// Segments were held or repeated, but nothing is taken for lost.
     Disorder = 1,
     /// The window comes down without a loss (ECN).
-    #[allow(dead_code)] // ECN's
     Cwr = 2,
     /// Fast recovery.
     Recovery = 3,
@@ -160,12 +159,16 @@ pub(crate) fn on_ack(
             }
             identify_loss(tcb, env, now, news);
             if !is_time_to_recover(tcb) {
-                try_to_open(tcb);
+                try_to_open(tcb, now, news);
                 return;
             }
         }
     }
     enter_recovery(tcb, env, now);
+    if news.echo {
+        // There was congestion, whatever the losses turn out to be.
+        tcb.congestion.forget_prior();
+    }
 }
 
 /// RFC 2018 8: the first segment out is one that the peer said it has, so it lied or has dropped
@@ -276,11 +279,23 @@ fn enter_recovery(tcb: &mut Tcb, env: &mut Env, now: Instant) {
     env.stats.fast_retransmits += 1;
 }
 
+/// RFC 3168 6.1.2: the window comes down without a loss, once for what is in flight, and nothing
+/// takes that back.
+fn enter_cwr(tcb: &mut Tcb, now: Instant) {
+    if tcb.recovery.state < CaState::Cwr {
+        tcb.recovery.undo.end();
+        begin_reduction(tcb, now);
+        tcb.recovery.state = CaState::Cwr;
+    }
+    tcb.congestion.forget_prior();
+}
+
 fn begin_reduction(tcb: &mut Tcb, now: Instant) {
     tcb.recovery.high_seq = tcb.snd_max;
     tcb.recovery.tlp.end();
     tcb.recovery.prr = Prr::begin(tcb.congestion.cwnd());
     tcb.congestion.reduce(now);
+    tcb.ecn.on_reduction();
 }
 
 fn end_reduction(tcb: &mut Tcb) {
@@ -313,9 +328,12 @@ fn try_keep_open(tcb: &mut Tcb) {
     }
 }
 
-fn try_to_open(tcb: &mut Tcb) {
+fn try_to_open(tcb: &mut Tcb, now: Instant, news: &News) {
     if !any_retrans_done(tcb) {
         tcb.recovery.undo.clear_stamp();
+    }
+    if news.echo {
+        enter_cwr(tcb, now);
     }
     if tcb.recovery.state != CaState::Cwr {
         try_keep_open(tcb);
@@ -459,6 +477,7 @@ pub(crate) fn on_timeout(tcb: &mut Tcb, now: Instant) {
         // Patience with reordering cost a timeout.
         tcb.recovery.reordering = tcb.recovery.reordering.min(DUPLICATE_THRESHOLD);
     }
+    tcb.ecn.on_reduction();
     tcb.recovery.state = CaState::Loss;
     tcb.recovery.high_seq = tcb.snd_max;
     tcb.recovery.frto = new_recovery || tcb.retries > 0;

@@ -18,6 +18,7 @@ use crate::wire::{Link, Seq};
 use super::account::Account;
 use super::congestion::Congestion;
 pub(crate) use super::conn_options::ConnOptions;
+use super::ecn::Ecn;
 use super::options::TIMESTAMPS_BYTES;
 use super::pmtu::Pmtu;
 use super::reassembly::Ranges;
@@ -116,6 +117,7 @@ pub(crate) struct Tcb {
     /// When our SYN was sent, if only once.
     pub(crate) timed: Option<Instant>,
     pub(crate) congestion: Congestion,
+    pub(crate) ecn: Ecn,
     pub(crate) recovery: Recovery,
     pub(crate) timers: Timers,
     /// When data or a SYN last left.
@@ -251,6 +253,7 @@ impl Tcb {
             rtt: Rtt::new(config.rto_initial_us),
             timed: None,
             congestion: Congestion::new(origin.options.congestion),
+            ecn: Ecn::new(config.ecn),
             recovery: Recovery::new(origin.iss),
             timers: Timers::default(),
             last_sent: now,

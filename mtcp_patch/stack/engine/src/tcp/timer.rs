@@ -186,6 +186,9 @@ fn retransmit(tcb: &mut Tcb, env: &mut Env, now: Instant) {
         env.enqueue(tcb, list::DATA);
     } else {
         tcb.timed = None;
+        if tcb.state == State::SynSent {
+            tcb.ecn.on_lost_syn();
+        }
         env.enqueue(tcb, list::CONTROL);
     }
     tcb.retries = tcb.retries.saturating_add(1);

@@ -5,6 +5,7 @@ mod attack;
 mod close;
 mod cookies;
 mod data;
+mod ecn;
 mod frto;
 mod hostile;
 mod icmp;
@@ -64,6 +65,8 @@ pub(super) struct Sent {
     pub(super) urgent: u16,
     pub(super) payload: Vec<u8>,
     pub(super) options: Options,
+    /// The ECN codepoint.
+    pub(super) ecn: u8,
 }
 
 impl Sent {
@@ -128,6 +131,8 @@ pub(super) struct Bench {
     pub(super) peer_options: Options,
     /// Of its other segments.
     pub(super) peer_later: Options,
+    /// The ECN codepoint of its segments.
+    pub(super) peer_ecn: u8,
 }
 
 impl Bench {
@@ -153,6 +158,7 @@ impl Bench {
             peer_pointer: 0,
             peer_options: Options { mss: Some(MSS as u16), ..Options::default() },
             peer_later: Options::default(),
+            peer_ecn: 0,
         }
     }
 
@@ -271,7 +277,7 @@ impl Bench {
             wnd: self.peer_wnd,
             options,
             urgent: self.peer_pointer,
-            ecn: 0,
+            ecn: self.peer_ecn,
             dscp: 0,
             hop_limit: 64,
             ip_id: 0,
@@ -319,6 +325,7 @@ impl Bench {
             urgent: seg.urgent,
             payload: seg.payload.to_vec(),
             options: seg.options,
+            ecn: seg.ecn,
         }
     }
 
