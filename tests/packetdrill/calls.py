@@ -58,6 +58,8 @@ class Calls:
     addresses: Addresses
     names: constants.Names
     now: Callable[[], int]
+    #: Whether an option has made a descriptor the kernel's.
+    is_pinned: Callable[[int], bool]
     handles: dict[int, Handle] = field(default_factory=dict)
     #: What the runner must know: "listen", "connect", "socket".
     seen: list[str] = field(default_factory=list)
@@ -197,9 +199,14 @@ class Calls:
             handle.sock.listen(self.number(backlog))
             self.addresses.bind_port = handle.sock.getsockname()[1]
             self.seen.append("listen")
+            self._must_be_ours(handle)
             return 0
 
         return made
+
+    def _must_be_ours(self, handle: Handle) -> None:
+        if self.is_pinned(handle.sock.fileno()):
+            raise Unsupported("a socket option that only the kernel has")
 
     def _accept(self, call: Call, fd: Any, _address: Any, _length: Any, flags: Any = 0) -> Attempt:
         handle = self.handle(fd)
@@ -232,6 +239,7 @@ class Calls:
                 self.seen.append("connect")
                 self.connected = True
                 self.subject = handle
+                self._must_be_ours(handle)
                 number = handle.sock.connect_ex(target)
                 if number == errno.EINPROGRESS and handle.blocking:
                     handle.connecting = True
@@ -362,7 +370,7 @@ class Calls:
         value = expected[0] if isinstance(expected, list) and len(expected) == 1 else expected
         if value is ... or value is None:
             return
-        if self.number(value) != actual:
+        if (self.number(value) - actual) % (1 << 32):
             raise Failure(f"{what}: expected {self.number(value)}, actual {actual}")
 
     def _setsockopt(self, _call: Call, fd: Any, level: Any, name: Any, value: Any, length: Any) -> Attempt:
@@ -379,7 +387,7 @@ class Calls:
             elif value is ... or (isinstance(value, list) and value == [...]):
                 raise Unsupported("setsockopt() with an unknown value")
             else:
-                data = struct.pack("i", self.number(value) & 0x7FFFFFFF)
+                data = struct.pack("I", self.number(value) & 0xFFFFFFFF)
             size = self.number(length)
             handle.sock.setsockopt(*option, data.ljust(size, b"\0")[:size])
             return 0

@@ -161,6 +161,14 @@ impl VirtualHost {
         self.runtime.virtual_advance(until_us).map_err(|e| args::os_error(py, e))
     }
 
+    /// is_pinned(vfd)
+    /// --
+    ///
+    /// Whether an option that only the kernel has keeps the descriptor with the kernel's stack.
+    fn is_pinned(&self, py: Python<'_>, vfd: Vfd) -> PyResult<bool> {
+        self.runtime.is_pinned(vfd).map_err(|e| args::os_error(py, e))
+    }
+
     /// connection(vfd)
     /// --
     ///

@@ -78,6 +78,13 @@ impl Shard {
         }
     }
 
+    /// Changes the options that connections of a listener begin with.
+    pub fn set_listener_options(&mut self, id: ListenerId, inherit: ConnOptions) {
+        if let Some(listener) = self.listeners.get_mut(id.index, id.generation) {
+            listener.options.inherit = inherit;
+        }
+    }
+
     /// Stops listening. Connections that nobody accepted are reset, as Linux does; half-open ones
     /// are when they are next heard of.
     pub fn close_listener(&mut self, now: Instant, id: ListenerId) {
@@ -369,7 +376,8 @@ impl Shard {
         // What Nagle or the cork held back leaves now (Linux: both options push).
         let released = (options.nodelay && !before.nodelay) || (before.cork && !options.cork);
         if released && !tcb.tx.is_empty() {
-            tcb.push = !options.cork;
+            // tcp(7): TCP_NODELAY pushes what is queued even under TCP_CORK.
+            tcb.push = true;
             env.enqueue(tcb, list::DATA);
         }
     }

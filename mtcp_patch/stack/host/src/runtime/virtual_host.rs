@@ -212,6 +212,14 @@ impl Runtime {
         Ok(())
     }
 
+    /// Whether an option that only the kernel has keeps a descriptor with the kernel's stack.
+    ///
+    /// # Errors
+    /// EBADF.
+    pub fn is_pinned(&self, vfd: Vfd) -> Result<bool, Errno> {
+        self.lock().desc(vfd).map(|desc| desc.pinned.is_some())
+    }
+
     /// What the engine knows of a descriptor's connection; `None` when it has none.
     ///
     /// # Errors

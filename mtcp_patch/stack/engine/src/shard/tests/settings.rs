@@ -114,3 +114,24 @@ fn reading_opens_the_window_by_a_quarter_of_the_buffer() {
         assert_eq!(b.brief().len(), updates);
     }
 }
+
+#[test]
+fn what_a_listener_is_told_later_holds_for_the_next_syn() {
+    let mut b = Bench::new();
+    let inherit = ConnOptions { maxseg: Some(700), ..ConnOptions::default() };
+    b.shard.set_listener_options(b.listener, inherit);
+    b.peer(S, 0, 0, b"");
+    assert_eq!(b.sent()[0].options.mss, Some(700));
+}
+
+/// tcp(7): TCP_NODELAY pushes what is queued, which overrides even TCP_CORK.
+#[test]
+fn nodelay_pushes_what_the_cork_holds_back() {
+    let (mut b, id) = Bench::accepted();
+    let corked = ConnOptions { cork: true, ..ConnOptions::default() };
+    b.shard.set_options(b.now, id, corked);
+    b.shard.send(b.now, id, b"held").unwrap();
+    assert_eq!(b.brief(), []);
+    b.shard.set_options(b.now, id, ConnOptions { nodelay: true, ..corked });
+    assert_eq!(b.brief(), [(PA, 1, 1, 4)]);
+}

@@ -222,6 +222,12 @@ impl Inner {
         if !desc.owns_port {
             desc.remember(level, name, kept);
         }
+        if let Kind::Listener(id) = kind {
+            let desc = self.desc(vfd)?;
+            let inherit = desc.conn_options(desc.family == libc::AF_INET);
+            self.shard.set_listener_options(id, inherit);
+            return Ok(());
+        }
         let Kind::Conn { id, .. } = kind else { return Ok(()) };
         let is_ipv4 = self.shard.info(id).is_ok_and(|info| info.local.is_ipv4());
         let options = self.desc(vfd)?.conn_options(is_ipv4);
