@@ -83,6 +83,7 @@ FIELDS: dict[str, Callable[[str], Converted]] = {
     "net.inet.tcp.ecn.enable": _number("ecn"),
     "net.inet.tcp.insecure_rst": lambda text: {"exact_reset": int(text) == 0},
     "net.inet.tcp.insecure_syn": lambda text: {"challenge_syn": int(text) == 0},
+    "net.inet.tcp.drop_synfin": _flag("drop_syn_fin"),
     "net.inet.tcp.keepidle": _number("keepalive_idle_us", 1000),
     "net.inet.tcp.keepintvl": _number("keepalive_interval_us", 1000),
     "net.inet.tcp.keepcnt": _number("keepalive_count"),
@@ -122,7 +123,6 @@ AGREED: dict[str, set[str] | None] = {
     "net.inet.tcp.hostcache.purgenow": None,
     "net.inet.tcp.hostcache.purge": None,
     "net.inet.tcp.blackhole": {"0"},
-    "net.inet.tcp.drop_synfin": {"0"},
     "net.inet.tcp.ecn.enable": {"0", "2"},
     "net.inet.tcp.rexmit_drop_options": {"0"},
     "net.inet.tcp.ecn.maxretries": None,  # of ECN, which the script must have asked for

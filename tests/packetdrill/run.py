@@ -149,7 +149,9 @@ class Run:
         addresses = self.options.addresses()
         freebsd = is_freebsd(self.text)
         self.setup = KernelSetup(self.path.parent, freebsd, _native.VirtualHost.defaults())
-        self.calls = Calls(addresses, constants.Names(freebsd), lambda: int(self.host.now()), lambda fd: bool(self.host.is_pinned(fd)))
+        self.calls = Calls(
+            addresses, constants.Names(freebsd), lambda: int(self.host.now()), lambda fd: bool(self.host.is_pinned(fd))
+        )
         try:
             for index, event in enumerate(self.script.events):
                 self.rest = self.script.events[index + 1 :]

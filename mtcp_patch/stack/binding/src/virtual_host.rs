@@ -55,6 +55,7 @@ fields!(
     delayed_ack_segments,
     exact_reset,
     challenge_syn,
+    drop_syn_fin,
     quick_acks,
     delayed_ack_us,
     cork_us,

@@ -157,6 +157,9 @@ pub struct Config {
     /// Whether a SYN in the window is answered by a challenge (RFC 5961 4.2), or ends the connection
     /// with a reset, as RFC 9293 3.10.7.4 has it without that (FreeBSD: `insecure_syn`).
     pub challenge_syn: bool,
+    /// Whether whatever has SYN and FIN together is dropped in silence, in any state (FreeBSD:
+    /// `drop_synfin`). Otherwise only a listener does so, and connections challenge it.
+    pub drop_syn_fin: bool,
     /// Acknowledgments that leave at once when a connection begins (Linux: `TCP_MAX_QUICKACKS`).
     pub quick_acks: u8,
     /// Segments of any size that wait for an acknowledgment at most; 0: bytes are counted, two full
@@ -206,6 +209,7 @@ impl Default for Config {
             window_steps: true,
             exact_reset: true,
             challenge_syn: true,
+            drop_syn_fin: false,
             quick_acks: QUICK_ACKS,
             delayed_ack_segments: 0,
             delayed_ack_us: 40_000,

@@ -34,12 +34,14 @@ pub enum Refusal {
     /// An ICMP error about something that is not in flight (RFC 5927 4.1; Linux:
     /// `OutOfWindowIcmps`).
     IcmpOutsideWindow,
+    /// A segment with SYN and FIN where those are dropped.
+    SynFin,
     /// A frame for a device that the shard does not know.
     UnknownDevice,
 }
 
 /// Number of reasons in [`Refusal`].
-pub const REFUSALS: usize = 15;
+pub const REFUSALS: usize = 16;
 
 const REFUSAL_NAMES: [&str; REFUSALS] = [
     "no_connection",
@@ -56,6 +58,7 @@ const REFUSAL_NAMES: [&str; REFUSALS] = [
     "old_timestamp",
     "time_wait_reset",
     "icmp_outside_window",
+    "syn_fin",
     "unknown_device",
 ];
 

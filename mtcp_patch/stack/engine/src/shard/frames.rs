@@ -31,6 +31,11 @@ impl Shard {
     }
 
     fn handle_segment(&mut self, now: Instant, device: DeviceId, seg: &Segment<'_>) {
+        let syn_fin = seg.flags.contains(Flags::SYN) && seg.flags.contains(Flags::FIN);
+        if syn_fin && self.env.config.drop_syn_fin {
+            self.env.stats.refuse(Refusal::SynFin);
+            return;
+        }
         let found = self.flows.get(seg.dst, seg.src).and_then(|index| self.conns.at(index));
         let id = match found {
             None => {

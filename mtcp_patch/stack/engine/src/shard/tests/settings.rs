@@ -135,3 +135,12 @@ fn nodelay_pushes_what_the_cork_holds_back() {
     b.shard.set_options(b.now, id, ConnOptions { nodelay: true, ..corked });
     assert_eq!(b.brief(), [(PA, 1, 1, 4)]);
 }
+
+#[test]
+fn a_syn_with_fin_is_dropped_everywhere_when_told_so() {
+    for (drop_syn_fin, answers) in [(true, 0), (false, 1)] {
+        let (mut b, _) = accepted(Config { drop_syn_fin, ..Config::default() }, None);
+        b.peer(Flags(1 | 2), 1, 0, b"");
+        assert_eq!(b.brief().len(), answers);
+    }
+}
