@@ -103,9 +103,10 @@ pub const LOCAL_TIME_WAIT_US: u64 = 1_000;
 /// What a shard may use, and its timing. Sizes in bytes, times in microseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Largest receive buffer of a connection, hence the largest window offered.
+    /// Largest receive buffer of a connection, hence the largest window offered: the default holds
+    /// what is in flight at 1 Gbit/s and 100 ms.
     pub recv_buffer_bytes: usize,
-    /// Receive buffer limit of a new connection; it doubles as the application keeps up.
+    /// Receive buffer limit of a new connection; it grows with what is read in a round trip.
     pub recv_buffer_initial_bytes: usize,
     /// Send buffer limit of a new connection; it follows the congestion window.
     pub send_buffer_initial_bytes: usize,
@@ -186,10 +187,10 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            recv_buffer_bytes: 6 * 1024 * 1024,
+            recv_buffer_bytes: 15 * 1024 * 1024,
             recv_buffer_initial_bytes: 128 * 1024,
             send_buffer_initial_bytes: 256 * 1024,
-            send_buffer_bytes: 4 * 1024 * 1024,
+            send_buffer_bytes: 16 * 1024 * 1024,
             max_connections: 1_048_576,
             max_memory_bytes: 1024 * 1024 * 1024,
             syn_queue: 4096,

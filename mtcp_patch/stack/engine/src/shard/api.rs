@@ -11,7 +11,7 @@ use crate::listen::{candidates, ListenOptions, Listener, ListenerInfo};
 use crate::tcp::options::Offer;
 use crate::tcp::state::{Cause, State};
 use crate::tcp::tcb::{list, ConnOptions, Origin, Owner};
-use crate::tcp::{account, input, timer, urgent, window};
+use crate::tcp::{account, input, space, timer, urgent, window};
 use crate::time::Instant;
 use crate::wire::Link;
 
@@ -207,7 +207,7 @@ impl Shard {
             }
             return Ok(());
         }
-        window::grow(tcb, &env.config, u32::try_from(n).unwrap_or(u32::MAX));
+        space::adjust(tcb, &env.config, now);
         if tcb.rx.is_empty() && tcb.rx.capacity() > 0 {
             timer::watch_idle_buffers(tcb, env, now);
         }

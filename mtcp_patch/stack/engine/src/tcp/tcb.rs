@@ -26,6 +26,7 @@ use super::recovery::Recovery;
 use super::rtt::Rtt;
 use super::sack_receiver::SackReceiver;
 use super::sent::Sent;
+use super::space::Space;
 use super::state::{Cause, State};
 use super::timer::Timers;
 use super::timestamps::Timestamps;
@@ -96,8 +97,7 @@ pub(crate) struct Tcb {
     pub(crate) rcv_fin: Option<Seq>,
     /// Receive buffer now allowed, in bytes.
     pub(crate) rcv_limit: u32,
-    /// Bytes that the application took since `rcv_limit` last grew.
-    pub(crate) rcv_drained: u32,
+    pub(crate) space: Space,
     /// The largest payload seen in a segment: what a "full segment" is to the delayed ACK.
     pub(crate) rcv_mss: u32,
     /// What our SYN says about the payload that we take.
@@ -240,7 +240,7 @@ impl Tcb {
             rcv_adv: Seq(0),
             rcv_fin: None,
             rcv_limit: first_recv_limit(&origin, config),
-            rcv_drained: 0,
+            space: Space::new(now),
             rcv_mss: 536,
             adv_mss: origin.adv_mss,
             rcv_wscale: super::options::Offer::wscale(most_window(&origin.options, config)),

@@ -13,7 +13,6 @@
 //! the application's reads (growth).
 
 use super::tcb::Tcb;
-use crate::limits::Config;
 use crate::wire::{Segment, Seq};
 
 /// Bytes that the peer may still send from RCV.NXT on (RFC 9293 MUST-1: 32 bits, unsigned).
@@ -109,19 +108,6 @@ pub(crate) fn round_to_segments(tcb: &mut Tcb) {
     }
 }
 
-/// The application took `bytes`: a buffer that is drained keeps growing until the maximum.
-pub(crate) fn grow(tcb: &mut Tcb, config: &Config, bytes: u32) {
-    if tcb.options.recv_buffer_bytes.is_some() {
-        return;
-    }
-    tcb.rcv_drained = tcb.rcv_drained.saturating_add(bytes);
-    if tcb.rcv_drained >= tcb.rcv_limit {
-        tcb.rcv_drained = 0;
-        let max = u32::try_from(config.recv_buffer_bytes).unwrap_or(u32::MAX);
-        tcb.rcv_limit = tcb.rcv_limit.saturating_mul(2).min(max);
-    }
-}
-
 /// Takes the window of an acceptable segment. RFC 9293 3.10.7.4, fifth step: only from a segment
 /// that is newer than the one of the last update. True: it changed.
 pub(crate) fn update_send(tcb: &mut Tcb, seg: &Segment<'_>) -> bool {
@@ -145,7 +131,7 @@ mod tests {
     use super::*;
     use crate::device::DeviceId;
     use crate::event::ConnId;
-    use crate::limits::MIN_BUFFER_BYTES;
+    use crate::limits::{Config, MIN_BUFFER_BYTES};
     use crate::tcp::state::State;
     use crate::tcp::tcb::{ConnOptions, Origin, Owner};
     use crate::time::Instant;

@@ -30,7 +30,7 @@ fn window_scale_is_agreed_when_both_offer_it() {
     b.peer_options.wscale = Some(3);
     b.peer_wnd = 100;
     b.peer(S, 0, 0, b"");
-    assert_eq!(b.sent()[0].options.wscale, Some(7));
+    assert_eq!(b.sent()[0].options.wscale, Some(8));
     b.peer(A, 1, 1, b"");
     let id = b.shard.accept(b.listener).unwrap();
     b.send(id, &[0; 5000]).unwrap();
@@ -47,7 +47,7 @@ fn active_open() {
     assert_eq!(b.send(id, b"x"), Err(Error::WouldBlock));
     let sent = b.sent();
     assert_eq!(sent[0].brief(), (S, 0, 0, 0));
-    assert_eq!((sent[0].options.mss, sent[0].options.wscale), (Some(1460), Some(7)));
+    assert_eq!((sent[0].options.mss, sent[0].options.wscale), (Some(1460), Some(8)));
     b.peer(SA, 0, 1, b"");
     assert_eq!(b.events(), [Event::Conn(id)]);
     assert_eq!(b.shard.readiness(id), ready::OUT);
