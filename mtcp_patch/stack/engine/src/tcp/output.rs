@@ -238,6 +238,7 @@ fn plan(tcb: &mut Tcb) -> Option<Plan> {
         }
         return probe;
     }
+    // RFC 3042: what a duplicate or a SACK block says has left the network makes room at once.
     let room = !tcb.is_cwnd_limited();
     if room && !tcb.recovery.new_first {
         if let Some(plan) = tcb.sent.next_waiting().and_then(|index| plan_again(tcb, index)) {
