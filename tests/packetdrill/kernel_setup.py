@@ -64,7 +64,7 @@ FIELDS: dict[str, Callable[[str], Converted]] = {
     "net.ipv4.tcp_fin_timeout": _number("fin_wait_2_us", 1_000_000),
     "net.ipv4.tcp_syncookies": _flag("syn_cookies"),
     "net.ipv4.tcp_max_syn_backlog": _number("syn_queue"),
-    "net.ipv4.tcp_ecn": _number("ecn"),
+    "net.ipv4.tcp_ecn": lambda text: {"ecn": int(text)} if int(text) <= 2 else {"accecn": int(text)},
     "net.ipv4.tcp_slow_start_after_idle": _flag("slow_start_after_idle"),
     "net.ipv4.tcp_congestion_control": lambda text: {"congestion_control": text},
     "net.ipv4.tcp_rto_min_us": _number("rto_min_us"),
@@ -99,7 +99,6 @@ AGREED: dict[str, set[str] | None] = {
     "net.ipv4.tcp_reordering": {"3"},
     "net.ipv4.tcp_early_retrans": {"3", "4"},
     "net.ipv4.tcp_recovery": {"1"},
-    "net.ipv4.tcp_ecn": {"0", "2"},  # until asked, not negotiated
     "net.ipv4.tcp_ecn_option": None,  # of AccECN
     "net.ipv4.tcp_ecn_option_beacon": None,
     "net.ipv4.tcp_congestion_control": {"cubic", "reno"},
@@ -123,7 +122,6 @@ AGREED: dict[str, set[str] | None] = {
     "net.inet.tcp.hostcache.purgenow": None,
     "net.inet.tcp.hostcache.purge": None,
     "net.inet.tcp.blackhole": {"0"},
-    "net.inet.tcp.ecn.enable": {"0", "2"},
     "net.inet.tcp.rexmit_drop_options": {"0"},
     "net.inet.tcp.ecn.maxretries": None,  # of ECN, which the script must have asked for
     "net.inet.tcp.icmp_may_rst": {"1"},

@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use mtcp_engine::Config;
+use mtcp_engine::{Config, EcnMode};
 use mtcp_host::runtime::{Runtime, Settings, Vfd, VirtualLink};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -17,6 +17,10 @@ use crate::args;
 macro_rules! fields {
     ($($field:ident),+ $(,)?) => {
         fn set(config: &mut Config, key: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+            if key == "ecn" {
+                config.ecn = ecn(value.extract()?)?;
+                return Ok(true);
+            }
             match key {
                 $(stringify!($field) => config.$field = value.extract()?,)+
                 _ => return Ok(false),
@@ -25,6 +29,7 @@ macro_rules! fields {
         }
 
         fn read(config: &Config, into: &Bound<'_, PyDict>) -> PyResult<()> {
+            into.set_item("ecn", config.ecn as u8)?;
             $(into.set_item(stringify!($field), config.$field)?;)+
             Ok(())
         }
@@ -66,6 +71,16 @@ fields!(
     data_retries,
     orphan_retries,
 );
+
+/// The mode by the number that Linux's `tcp_ecn` has for it.
+fn ecn(number: u8) -> PyResult<EcnMode> {
+    match number {
+        0 => Ok(EcnMode::Off),
+        1 => Ok(EcnMode::On),
+        2 => Ok(EcnMode::Answer),
+        _ => Err(PyValueError::new_err(format!("no mode {number} of ECN"))),
+    }
+}
 
 fn settings(engine: &Bound<'_, PyDict>) -> PyResult<Settings> {
     let mut settings = Settings::default();

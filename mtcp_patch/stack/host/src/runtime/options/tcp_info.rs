@@ -12,6 +12,7 @@ const MAX_BYTES: usize = 512;
 
 /// TCPI_OPT_* bits.
 const TIMESTAMPS: u8 = 1;
+const SACK: u8 = 2;
 const WSCALE: u8 = 4;
 
 /// Linux's numbers of the states (`include/net/tcp_states.h`).
@@ -67,21 +68,23 @@ fn layout(i: &TcpInfo) -> [u8; MAX_BYTES] {
     let mut l = Layout { bytes: [0; MAX_BYTES], at: 0 };
     let (snd_wscale, rcv_wscale) = i.wscale.unwrap_or((0, 0));
     let bit = |on: bool, bit: u8| if on { bit } else { 0 };
-    let options = bit(i.timestamps, TIMESTAMPS) | bit(i.wscale.is_some(), WSCALE);
+    let options =
+        bit(i.timestamps, TIMESTAMPS) | bit(i.sack, SACK) | bit(i.wscale.is_some(), WSCALE);
     // state, ca_state, retransmits, probes, backoff, options
-    l.u8s([state_number(i.state), 0, i.retransmits, i.probes, i.backoff, options]);
+    l.u8s([state_number(i.state), i.ca_state as u8, i.retransmits, i.probes, i.backoff, options]);
     // The nibbles snd_wscale and rcv_wscale (the first is the low one), then two flags.
     l.u8s([snd_wscale & 15 | rcv_wscale << 4, 0]);
     // rto, ato, snd_mss, rcv_mss
     l.u32s([i.rto_us, i.ato_us, i.snd_mss.into(), i.rcv_mss.into()]);
     // unacked, sacked, lost, retrans, fackets
-    l.u32s([i.unacked_segs.into(), 0, 0, 0, 0]);
+    let counts = [i.unacked_segs, i.sacked_segs, i.lost_segs, i.retrans_segs, 0];
+    l.u32s(counts.map(u64::from));
     // last_data_sent, last_ack_sent ("Not remembered, sorry."), last_data_recv, last_ack_recv
     l.u32s([i.last_data_sent_us / MS, 0, i.last_data_recv_us / MS, i.last_ack_recv_us / MS]);
     // pmtu, rcv_ssthresh, rtt, rttvar
     l.u32s([i.pmtu.into(), i.rcv_ssthresh.into(), i.rtt_us, i.rttvar_us]);
     // snd_ssthresh, snd_cwnd, advmss, reordering
-    l.u32s([i.snd_ssthresh.into(), i.snd_cwnd.into(), i.advmss.into(), 0]);
+    l.u32s([i.snd_ssthresh.into(), i.snd_cwnd.into(), i.advmss.into(), i.reordering.into()]);
     // rcv_rtt, rcv_space, total_retrans
     l.u32s([0, 0, i.total_retrans]);
     // pacing_rate, max_pacing_rate: none of ours is paced, which is what ~0 says.
@@ -99,7 +102,8 @@ fn layout(i: &TcpInfo) -> [u8; MAX_BYTES] {
     // bytes_sent, bytes_retrans
     l.u64s([i.bytes_sent, i.bytes_retrans]);
     // dsack_dups, reord_seen, rcv_ooopack, snd_wnd, rcv_wnd
-    l.u32s([0, 0, i.rcv_ooopack.into(), i.snd_wnd.into(), i.rcv_wnd.into()]);
+    l.u32s([i.dsack_dups.into(), i.reord_seen.into()]);
+    l.u32s([i.rcv_ooopack.into(), i.snd_wnd.into(), i.rcv_wnd.into()]);
     l.bytes
 }
 
