@@ -3,14 +3,14 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-rust test-python lint sim fuzz bench bench-engine grid build clean
+.PHONY: help demo test test-rust test-python lint sim fuzz bench bench-engine grid differential build clean
 
 PY := .venv/bin/python
 SEED ?= 1
 
 help: ## what there is
 	@echo 'make VERB, one of:'
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1 \2/p' Makefile | awk '{ printf "  %-12s", $$1; $$1 = ""; print $$0 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1 \2/p' Makefile | awk '{ printf "  %-13s", $$1; $$1 = ""; print $$0 }'
 
 demo: ## build, then serve a page from the user-level stack to stock curl, and show who held the connection
 	@scripts/setup tools curl iproute2
@@ -59,6 +59,11 @@ grid: ## goodput over lossy links, ours and Linux against each other (ARGS= for 
 	@scripts/setup tools iproute2 ethtool
 	@scripts/setup build
 	@$(PY) bench/loss_grid.py $(ARGS)
+
+differential: ## the same segments to Linux and to ours, replies compared (ARGS="--seeds 1-5000")
+	@scripts/setup tools iproute2 ethtool
+	@scripts/setup test
+	@$(PY) -m tests.differential $(ARGS)
 
 clean: ## remove what the verbs made: .venv, target, the built module, caches
 	rm -rf .venv target .pytest_cache .mypy_cache .ruff_cache mtcp_patch/stack/_native*.so

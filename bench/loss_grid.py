@@ -96,6 +96,11 @@ class Run:
     emulator_cpu_seconds: float
     machine_busy: float
     emulator: dict[str, object]
+    failure: str | None = None
+
+
+class RunFailed(Exception):
+    """A transfer that did not end as it should; counts as no goodput at all."""
 
 
 class Link:
@@ -147,7 +152,7 @@ def last_line(program_output: str, why: str) -> dict[str, float]:
     """The JSON object that an end of the transfer printed last."""
     lines = program_output.splitlines()
     if not lines:
-        raise SystemExit(f"loss_grid: {why}")
+        raise RunFailed(why)
     parsed: dict[str, float] = parse_listing(lines[-1])
     return parsed
 
@@ -158,27 +163,35 @@ def busy_ticks() -> tuple[int, int]:
     return sum(ticks[field] for field in BUSY_FIELDS), sum(ticks)
 
 
-def transfer(args: argparse.Namespace, link: Link, cell: Cell, pairing: tuple[str, str], seed: int) -> Run:
-    """One run of one pairing."""
+def ends(args: argparse.Namespace, link: Link, cell: Cell, pairing: tuple[str, str]) -> tuple[dict[str, float], ...]:
+    """Lets one transfer happen; what sender and receiver say of it, and the sender's last word."""
     programs = Programs()
-    before = busy_ticks()
     try:
-        with link.emulated(args, cell, seed) as account:
-            options = [OURS_OPTIONS if stack == OURS else () for stack in pairing]
-            argv = [TRANSFER, "receive", B4, str(PORT), str(cell.seconds())]
-            receiver = programs.start(argv, stack=pairing[1], ns=link.b, port=PORT, options=options[1])
-            # by the socket: a namespace cannot have another default than the machine allows
-            argv = [TRANSFER, "send", B4, str(PORT), *([args.congestion] if pairing[0] == KERNEL else [])]
-            sender = programs.start(argv, stack=pairing[0], ns=link.a, options=options[0])
-            if receiver.wait(cell.seconds() + 30) != 0:
-                raise SystemExit(f"loss_grid: {cell} {pairing}: the receiver failed: {receiver.stderr()}")
-            with contextlib.suppress(AssertionError):  # the reset is lost as often as anything else
-                sender.wait(2)
-        received = last_line(receiver.stdout(), f"{cell} {pairing}: nothing received")
+        options = [OURS_OPTIONS if stack == OURS else () for stack in pairing]
+        argv = [TRANSFER, "receive", B4, str(PORT), str(cell.seconds())]
+        receiver = programs.start(argv, stack=pairing[1], ns=link.b, port=PORT, options=options[1])
+        # by the socket: a namespace cannot have another default than the machine allows
+        argv = [TRANSFER, "send", B4, str(PORT), *([args.congestion] if pairing[0] == KERNEL else [])]
+        sender = programs.start(argv, stack=pairing[0], ns=link.a, options=options[0])
+        if receiver.wait(cell.seconds() + 40) != 0:
+            raise RunFailed(f"receiver: {receiver.stderr()[-400:]} sender: {sender.stderr()[-400:]}")
+        with contextlib.suppress(AssertionError):  # the reset is lost as often as anything else
+            sender.wait(2)
         sent = parse_listing(sender.stdout().splitlines()[0])
-        sender_cpu = last_line(sender.stdout(), "").get("cpu_seconds", float("nan"))
+        return sent, last_line(receiver.stdout(), "nothing received"), last_line(sender.stdout(), "nothing sent")
     finally:
         programs.close()
+
+
+def transfer(args: argparse.Namespace, link: Link, cell: Cell, pairing: tuple[str, str], seed: int) -> Run:
+    """One run of one pairing."""
+    before = busy_ticks()
+    with link.emulated(args, cell, seed) as account:
+        try:
+            sent, received, last = ends(args, link, cell, pairing)
+        except (RunFailed, AssertionError) as error:
+            print(f"loss_grid: {cell} {PAIRINGS[pairing]} seed {seed}: {error}", file=sys.stderr, flush=True)
+            return Run(PAIRINGS[pairing], seed, 0.0, 0.0, 0.0, 0.0, 0.0, account, str(error))
     after = busy_ticks()
     for stack, end in zip(pairing, (sent, received), strict=True):
         if bool(end["ours"]) != (stack == OURS):
@@ -187,9 +200,8 @@ def transfer(args: argparse.Namespace, link: Link, cell: Cell, pairing: tuple[st
     busy = (after[0] - before[0]) / max(after[1] - before[1], 1)
     emulator_cpu = account.pop("cpu_seconds")
     assert isinstance(emulator_cpu, float)
-    return Run(
-        PAIRINGS[pairing], seed, mbit, sender_cpu, received["cpu_seconds"], emulator_cpu, busy, account
-    )  # fmt: skip
+    sender_cpu = last.get("cpu_seconds", float("nan"))
+    return Run(PAIRINGS[pairing], seed, mbit, sender_cpu, received["cpu_seconds"], emulator_cpu, busy, account)
 
 
 class Share:
@@ -228,7 +240,8 @@ def measure(args: argparse.Namespace, cell: Cell, share: Share) -> tuple[Cell, l
     runs = []
     with share.of(cell.expected_mbit()), contextlib.closing(Link(args)) as link:
         for repetition in range(args.repetitions):
-            order = list(PAIRINGS)[repetition % 3 :] + list(PAIRINGS)[: repetition % 3]
+            turn = repetition % len(PAIRINGS)
+            order = list(PAIRINGS)[turn:] + list(PAIRINGS)[:turn]
             for pairing in order:
                 if share.stopped:
                     raise KeyboardInterrupt
@@ -264,14 +277,15 @@ def row(args: argparse.Namespace, cell: Cell, runs: list[Run]) -> str:
 def report(args: argparse.Namespace, results: dict[Cell, list[Run]]) -> str:
     """The table and what it was made with, as Markdown."""
     runs = list(itertools.chain.from_iterable(results.values()))
-    late = [run.emulator["late_us"] for run in runs]
-    p99 = max(item["p99"] for item in late if isinstance(item, dict))
-    missed = sum(run.emulator[way]["missed"] for run in runs for way in ("a_to_b", "b_to_a"))  # type: ignore[index]
+    whole = [run.emulator for run in runs if run.failure is None]
+    p99 = max((account["late_us"]["p99"] for account in whole), default=0)  # type: ignore[index]
+    missed = sum(account[way]["missed"] for account in whole for way in ("a_to_b", "b_to_a"))  # type: ignore[index]
+    busy = spread_of([run.machine_busy for run in runs if run.failure is None] or [0.0])
     lines = [
         f"{args.repetitions} repetitions, seeds {args.seed} to {args.seed + args.repetitions - 1}; Mbit/s, median "
         f"[min–max]; link {RATE_MBIT:g} Mbit/s; Linux {os.uname().release} with {args.congestion}; commit {commit()}.",
-        f"Machine busy {spread_of([run.machine_busy for run in runs])} of {os.cpu_count()} cores; emulator: worst "
-        f"99th percentile of lateness {p99} µs, frames missed {missed}.",
+        f"Machine busy {busy} of {os.cpu_count()} cores; emulator: worst "
+        f"99th percentile of lateness {p99} µs, frames missed {missed}; runs failed: {len(runs) - len(whole)}.",
         "",
         "| RTT ms | loss % | fault | Linux→Linux | ours→Linux | Linux→ours | ours→Linux / L→L | Linux→ours / L→L |",
         "|---|---|---|---|---|---|---|---|",

@@ -6,6 +6,7 @@ and CPython are the specification, nothing is written down here.
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
 from collections.abc import Callable
@@ -39,6 +40,16 @@ def outcome(body: Callable[..., Any], *args: Any) -> tuple[str, Any]:
         return "returned", body(*args)
     except BaseException as error:  # noqa: BLE001 (also what is no Exception is an outcome)
         return type(error).__name__, (error.args, getattr(error, "errno", None))
+
+
+def each_recv_after_a_reset(s: socket.socket, peer: socket.socket) -> list[tuple[str, Any]]:
+    """What three reads give, without blocking, once the peer has aborted."""
+    s.recv(100)
+    s.setblocking(False)
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.close()
+    assert select.select([s], [], [], 10)[0]
+    return [outcome(s.recv, 10) for _ in range(3)]
 
 
 # On a fresh socket, `s`, which is not connected.
@@ -174,6 +185,7 @@ FRESH: dict[str, Callable[[socket.socket], Any]] = {
 CONNECTED: dict[str, Body] = {
     "attributes": lambda s, _: (s.family, s.type, s.proto, s.getsockname()[0], s.getpeername()[0]),
     "recv": lambda s, _: s.recv(5),
+    "recv after a reset": each_recv_after_a_reset,
     "recv True": lambda s, _: s.recv(True),
     "recv Index": lambda s, _: s.recv(Index()),  # type: ignore[arg-type]
     "recv Broken": lambda s, _: s.recv(Broken()),  # type: ignore[arg-type]

@@ -183,7 +183,10 @@ impl Shard {
             let [a, b] = tcb.rx.range(offset, len);
             return Ok((a, b));
         }
-        if let Some(error) = tcb.error.take() {
+        // The peer's FIN stays the end of its stream, whatever came later (Linux: SOCK_DONE).
+        let ended = tcb.rcv_fin.is_some_and(|fin| tcb.rcv_nxt.gt(fin));
+        if let (false, Some(error)) = (ended, tcb.error.get()) {
+            tcb.error.set(None);
             return Err(error);
         }
         if tcb.receive_ended() {

@@ -127,6 +127,11 @@ fn established(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>) {
 /// RFC 9293 3.10.7.4: every state but LISTEN, SYN-SENT and CLOSED.
 fn in_synchronized(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>) {
     let (mut seq, mut flags) = (seg.seq, seg.flags);
+    if !flags.intersects(Flags::ACK | Flags::RST | Flags::SYN) {
+        // The fifth step drops it; before that it should have been answered when it was outside
+        // the window. Linux answers nothing of the kind, and so gives a stranger no echo.
+        return;
+    }
     if tcb.state == State::SynReceived && flags.contains(Flags::SYN) && seq == tcb.irs {
         if !flags.contains(Flags::ACK) {
             // The peer has not seen our SYN-ACK.
@@ -161,31 +166,16 @@ fn in_synchronized(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>
         reset_arrives(tcb, env, now, seq);
         return;
     }
-    // Fourth: SYN. RFC 5961 4.2: a challenge, whatever the sequence number.
+    // Fourth: SYN.
     if flags.contains(Flags::SYN) {
-        if env.config.challenge_syn || !window::is_inside(tcb, seq) {
-            env.challenge(tcb, now);
-        } else {
-            env.reset(tcb, now);
-            tcb.fail(env, Error::ConnectionReset);
-        }
+        syn_arrives(tcb, env, now, seq);
         return;
     }
     // Fifth: ACK.
     if !flags.contains(Flags::ACK) {
         return;
     }
-    if tcb.state == State::SynReceived {
-        if seg.ack.le(tcb.snd_una) || seg.ack.gt(tcb.snd_max) {
-            env.reply_reset(tcb.device, seg);
-            return;
-        }
-        tcb.snd_una = seg.ack;
-        established(tcb, env, now, seg);
-        tcb.snd_wnd = u32::from(seg.wnd) << tcb.snd_wscale;
-        tcb.max_snd_wnd = tcb.max_snd_wnd.max(tcb.snd_wnd);
-        tcb.snd_wl1 = seq;
-    } else if !ack::is_valid(tcb, env, now, seg) {
+    if !is_ack_welcome(tcb, env, now, seg, seq) {
         return;
     }
     tcb.timestamps.take(now, &seg.options, seq, tcb.rcv_wup);
@@ -194,6 +184,34 @@ fn in_synchronized(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>
     tcb.soft_error = None;
     ack::process(tcb, env, now, seg);
     after_ack(tcb, env, now, seq, seg, flags.contains(Flags::FIN));
+}
+
+/// RFC 9293 3.10.7.4, fourth step, with RFC 5961 4.2: a challenge, whatever the sequence number.
+fn syn_arrives(tcb: &mut Tcb, env: &mut Env, now: Instant, seq: Seq) {
+    if env.config.challenge_syn || !window::is_inside(tcb, seq) {
+        env.challenge(tcb, now);
+    } else {
+        env.reset(tcb, now);
+        tcb.fail(env, Error::ConnectionReset);
+    }
+}
+
+/// RFC 9293 3.10.7.4, fifth step: whether SEG.ACK says something that may be. In SYN-RECEIVED it
+/// completes the handshake.
+fn is_ack_welcome(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>, seq: Seq) -> bool {
+    if tcb.state != State::SynReceived {
+        return ack::is_valid(tcb, env, now, seg);
+    }
+    if seg.ack.le(tcb.snd_una) || seg.ack.gt(tcb.snd_max) {
+        env.reply_reset(tcb.device, seg);
+        return false;
+    }
+    tcb.snd_una = seg.ack;
+    established(tcb, env, now, seg);
+    tcb.snd_wnd = u32::from(seg.wnd) << tcb.snd_wscale;
+    tcb.max_snd_wnd = tcb.max_snd_wnd.max(tcb.snd_wnd);
+    tcb.snd_wl1 = seq;
+    true
 }
 
 /// RFC 9293 3.10.7.4, sixth to eighth step.
@@ -207,7 +225,7 @@ fn after_ack(tcb: &mut Tcb, env: &mut Env, now: Instant, seq: Seq, seg: &Segment
     if !seg.payload.is_empty() {
         note_flags(tcb, env, seg);
     }
-    text_arrives(tcb, env, now, seq, seg.payload, fin);
+    text_arrives(tcb, env, now, seq, seg);
 }
 
 /// What the header of a segment with payload says about the bytes.
@@ -255,7 +273,8 @@ fn answer_stray(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>) {
         env.enqueue(tcb, list::CONTROL);
         return;
     }
-    if seg.payload.is_empty() || seg.flags.contains(Flags::SYN) {
+    // Linux `tcp_oow_rate_limited`: a FIN is no half of a quarrel either.
+    if seg.len() == 0 || seg.flags.contains(Flags::SYN) {
         env.challenge(tcb, now);
     } else {
         note_duplicate(tcb, seg.seq, (seg.seq + seg.len()).min(tcb.rcv_nxt));
@@ -277,9 +296,14 @@ pub(crate) fn ack_now(tcb: &mut Tcb, env: &mut Env) {
     env.enqueue(tcb, list::ACK);
 }
 
-/// RFC 9293 3.10.7.4, seventh step: the bytes of the segment, and its FIN.
-fn text_arrives(tcb: &mut Tcb, env: &mut Env, now: Instant, seq: Seq, payload: &[u8], fin: bool) {
+/// RFC 9293 3.10.7.4, seventh step: the bytes of the segment from `seq` on, and its FIN.
+fn text_arrives(tcb: &mut Tcb, env: &mut Env, now: Instant, seq: Seq, seg: &Segment<'_>) {
+    let (payload, fin) = (seg.payload, seg.flags.contains(Flags::FIN));
     let end = seq + payload.len() as u32 + u32::from(fin);
+    if !tcb.state.can_receive() && seq.ge(tcb.rcv_nxt) {
+        // What comes after a FIN is nobody's: RFC 9293 3.10.7.4 ignores it.
+        return;
+    }
     if end.le(tcb.rcv_nxt) || !tcb.state.can_receive() {
         // Nothing new. In TIME-WAIT this is the peer's FIN again: our last ACK was lost.
         if tcb.state == State::TimeWait && fin {
@@ -300,27 +324,37 @@ fn text_arrives(tcb: &mut Tcb, env: &mut Env, now: Instant, seq: Seq, payload: &
     let room = window::receive_window(tcb).saturating_sub(offset) as usize;
     let kept = fresh.get(..room).unwrap_or(fresh);
     let truncated = kept.len() < fresh.len();
-    if !kept.is_empty() && tcb.owner == Owner::Nobody {
-        // RFC 9293 3.6.1 (SHLD-3): data for an application that is gone is lost data, and must be said so.
-        env.reset(tcb, now);
+    if tcb.owner == Owner::Nobody && (seq + payload.len() as u32).gt(tcb.rcv_nxt) {
+        // RFC 9293 3.6.1 (SHLD-3): data for an application that is gone is lost data, and must be
+        // said so. The reset stands where the peer looks for it even if it has missed our FIN.
+        env.reply_reset(tcb.device, seg);
         tcb.finish(env);
         return;
     }
     if fin && !truncated && tcb.rcv_fin.is_none() {
         tcb.rcv_fin = Some(seq + payload.len() as u32);
     }
-    if !kept.is_empty() && !store(tcb, env, now, offset, kept) {
+    if !kept.is_empty() && !store(tcb, env, now, offset, kept, seq.lt(tcb.rcv_nxt)) {
         return;
     }
     if tcb.rcv_fin == Some(tcb.rcv_nxt) {
         peer_fin(tcb, env, now);
-    } else if truncated {
+    } else if truncated || fin {
+        // RFC 5681 4.2: a FIN that is early tells of a gap as data does.
         ack_now(tcb, env);
     }
 }
 
-/// Puts `data` at `offset` from RCV.NXT; what is early is kept (RFC 9293 3.10.7.4, SHLD-31). False: there was no memory for any of it.
-fn store(tcb: &mut Tcb, env: &mut Env, now: Instant, offset: u32, data: &[u8]) -> bool {
+/// Puts `data` at `offset` from RCV.NXT; what is early is kept (RFC 9293 3.10.7.4, SHLD-31). False:
+/// there was no memory for any of it. `reported`: a duplicate of this segment is noted already.
+fn store(
+    tcb: &mut Tcb,
+    env: &mut Env,
+    now: Instant,
+    offset: u32,
+    data: &[u8],
+    reported: bool,
+) -> bool {
     let mut data = data;
     if offset > 0 && !tcb.ranges.has_room(offset, offset + data.len() as u32) {
         env.stats.refuse(Refusal::ReassemblyLimit);
@@ -337,7 +371,8 @@ fn store(tcb: &mut Tcb, env: &mut Env, now: Instant, offset: u32, data: &[u8]) -
         ack_now(tcb, env);
     }
     let len = data.len() as u32;
-    if let Some((from, to)) = tcb.ranges.overlap(offset, offset + len) {
+    // RFC 2883 4: of several duplicates in one segment the lowest is reported.
+    if let Some((from, to)) = tcb.ranges.overlap(offset, offset + len).filter(|_| !reported) {
         note_duplicate(tcb, tcb.rcv_nxt + from, tcb.rcv_nxt + to);
     }
     tcb.rcv_mss = tcb.rcv_mss.max(len.min(u32::from(tcb.adv_mss)));

@@ -25,7 +25,11 @@ impl SackReceiver {
     pub(crate) fn on_out_of_order(&mut self, ranges: &Ranges, rcv_nxt: Seq, seq: Seq) {
         let mut kept = [Some(seq), None, None, None];
         let place = |seq: Seq| ranges.containing(u32::try_from(seq - rcv_nxt).unwrap_or(0));
-        let others = self.recent.iter().flatten().filter(|other| place(**other) != place(seq));
+        // What is stale must not push out what is held.
+        let others = self.recent.iter().flatten().filter(|other| {
+            let other = place(**other);
+            other.is_some() && other != place(seq)
+        });
         for (to, from) in kept.iter_mut().skip(1).zip(others) {
             *to = Some(*from);
         }

@@ -120,8 +120,66 @@ fn data_for_an_orphan_resets() {
     b.sent();
     b.peer(A, 1, 2, b"");
     b.peer(PA, 1, 2, b"too late");
-    assert_eq!(b.sent()[0].flags, RA);
+    assert_eq!(b.brief(), [(R, 2, 0, 0)]);
     assert_eq!(b.events(), [Event::Freed(id)]);
+}
+
+/// The peer may have missed our FIN: a reset beyond it would only be challenged (RFC 5961 3.2).
+/// Found by the comparison with Linux.
+#[test]
+fn the_reset_of_an_orphan_stands_where_the_peer_is() {
+    let (mut b, id) = Bench::accepted();
+    b.shard.close(b.now, id);
+    b.sent();
+    b.peer(PA, 1, 1, b"too late");
+    assert_eq!(b.brief(), [(R, 1, 0, 0)]);
+
+    // A FIN that is early tells of data as well.
+    let (mut b, id) = Bench::accepted();
+    b.shard.close(b.now, id);
+    b.sent();
+    b.peer(FA, 51, 1, b"");
+    assert_eq!(b.brief(), [(R, 1, 0, 0)]);
+}
+
+/// RFC 5681 4.2. Found by the comparison with Linux.
+#[test]
+fn an_early_fin_tells_of_a_gap() {
+    let (mut b, id) = Bench::accepted();
+    b.peer(FA, 51, 1, b"");
+    assert_eq!(b.brief(), [(A, 1, 1, 0)]);
+    b.peer(PA, 1, 1, &[7; 50]);
+    assert_eq!(b.state(id), State::CloseWait);
+}
+
+/// Only empty segments could quarrel for ever (Linux: `tcp_oow_rate_limited`). Found by the
+/// comparison with Linux.
+#[test]
+fn every_fin_outside_the_window_is_answered() {
+    let (mut b, _) = Bench::accepted();
+    for _ in 0..2 {
+        b.peer(FA, 1 << 30, 1, b"");
+        assert_eq!(b.brief(), [(A, 1, 1, 0)]);
+    }
+    b.peer(A, 1 << 30, 1, b"");
+    b.peer(A, 1 << 30, 1, b"");
+    assert_eq!(b.brief(), [(A, 1, 1, 0)]);
+    b.peer(A, 1 << 30, 1, b"");
+    assert_eq!(b.brief(), []);
+}
+
+/// RFC 9293 3.10.7.4, seventh and eighth step in CLOSE-WAIT. Found by the comparison with Linux.
+#[test]
+fn what_comes_beyond_a_fin_is_ignored() {
+    let (mut b, id) = Bench::accepted();
+    b.peer(FA, 1, 1, b"");
+    assert_eq!(b.brief(), [(A, 1, 2, 0)]);
+    b.peer(PA, 2, 1, b"more");
+    b.peer(FA, 2, 1, b"");
+    assert_eq!(b.brief(), []);
+    b.peer(FA, 1, 1, b"");
+    assert_eq!(b.brief(), [(A, 1, 2, 0)]);
+    assert_eq!(b.state(id), State::CloseWait);
 }
 
 #[test]
@@ -248,6 +306,7 @@ fn a_reset_after_the_peers_fin_is_a_broken_pipe() {
     b.send(id, b"first succeeds").unwrap();
     b.sent();
     b.peer(R, 2, 0, b"");
+    assert_eq!(b.recv(id).unwrap(), b"");
     assert_eq!(b.send(id, b"x"), Err(Error::BrokenPipe));
     assert_eq!(b.shard.take_error(id), None);
 }
@@ -282,4 +341,16 @@ fn shutting_reading_down_shows_the_end_of_the_stream() {
     assert_eq!(b.recv(id), Ok(std::vec![]));
     b.send(id, b"still").unwrap();
     assert_eq!(b.brief(), [(PA, 1, 1, 5)]);
+}
+
+/// Linux drops what has neither ACK nor RST nor SYN before it looks at the numbers. Found by the
+/// comparison with it.
+#[test]
+fn what_has_no_ack_is_dropped_wherever_it_stands() {
+    let (mut b, id) = Bench::accepted();
+    for seq in [1, 1 << 30, u32::MAX] {
+        b.peer(Flags(8), seq, 0, b"without");
+        assert_eq!(b.brief(), []);
+    }
+    assert_eq!(b.recv(id), Err(Error::WouldBlock));
 }

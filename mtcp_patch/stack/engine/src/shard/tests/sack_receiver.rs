@@ -142,3 +142,32 @@ fn the_old_part_of_a_segment_is_reported() {
     b.peer(A, 301, 1, &[1; 200]);
     assert_eq!(blocks(&mut b), [(451, 501)]);
 }
+
+/// RFC 2883 4: of two duplicates in one segment the lower one. Found by the comparison with Linux.
+#[test]
+fn of_two_duplicates_in_one_segment_the_lower_is_reported() {
+    let (mut b, _) = accepted(false);
+    b.peer(A, 1, 1, &[1; 10]);
+    b.sent();
+    b.peer(A, 21, 1, &[1; 5]);
+    assert_eq!(blocks(&mut b), [(21, 26)]);
+    b.peer(A, 6, 1, &[1; 30]);
+    assert_eq!(blocks(&mut b), [(6, 11)]);
+}
+
+/// Ranges that have become part of the stream leave their places to those that are held. Found by
+/// the comparison with Linux.
+#[test]
+fn what_is_held_is_reported_though_other_ranges_came_and_went() {
+    let (mut b, _) = accepted(true);
+    b.peer(A, 5001, 1, &[1; 10]);
+    for seq in [11, 31, 51] {
+        b.peer(A, seq, 1, &[1; 10]);
+    }
+    b.peer(A, 1, 1, &[1; 60]);
+    b.sent();
+    b.peer(A, 3001, 1, &[1; 10]);
+    assert_eq!(blocks(&mut b), [(3001, 3011), (5001, 5011)]);
+    b.peer(A, 4001, 1, &[1; 10]);
+    assert_eq!(blocks(&mut b), [(4001, 4011), (3001, 3011), (5001, 5011)]);
+}
