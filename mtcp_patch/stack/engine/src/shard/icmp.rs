@@ -47,7 +47,8 @@ impl Shard {
     }
 }
 
-/// RFC 5927 6, RFC 9293 MUST-56: in every other state each such error is a soft one. It tells the application why, if
+/// RFC 5927 6, RFC 9293 3.9.2.2 (MUST-47, MUST-56, SHLD-25): in every other state each such error is a
+/// soft one. It tells the application why, if
 /// the peer stays silent until the end (RFC 1122 4.2.3.9; Linux: `sk_err_soft`).
 fn note(tcb: &mut Tcb, error: &IcmpError) {
     tcb.soft_error = Some(reason(error));

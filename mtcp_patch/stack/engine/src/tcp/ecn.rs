@@ -1,4 +1,4 @@
-//! Explicit congestion notification: RFC 3168, with what Linux settles where it leaves a choice.
+//! Explicit congestion notification: RFC 3168, which RFC 9293 3.8.2 (SHLD-8) asks for, with what Linux settles where it leaves a choice.
 //!
 //! ```text
 //!   sender                  router                  receiver

@@ -63,7 +63,7 @@ pub(crate) fn written(tcb: &mut Tcb) {
     tcb.push = true;
 }
 
-/// RFC 9293 3.8.5 (MUST-30): says in `header` how far the urgent octet is, while it is not
+/// RFC 9293 3.8.5 (MUST-30, MUST-62): says in `header` how far the urgent octet is, while it is not
 /// acknowledged; beyond 65,535 only that it is far, on the last segment there is.
 pub(crate) fn stamp(tcb: &mut Tcb, header: &mut Header) {
     let Some(snd_up) = tcb.urgent.snd_up else { return };

@@ -120,6 +120,7 @@ fn only_new_data_is_ecn_capable() {
 }
 
 /// 6.1.3: ECE on every acknowledgment until CWR, the first at once.
+/// RFC 9293 SHLD-8.
 #[test]
 fn congestion_experienced_is_echoed_until_cwr() {
     let (mut b, id) = accepted();

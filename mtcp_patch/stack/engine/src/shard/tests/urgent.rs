@@ -13,7 +13,7 @@ fn peer_urgent(b: &mut Bench, seq: u32, pointer: u16, payload: &[u8]) {
     b.peer_pointer = 0;
 }
 
-/// RFC 9293 3.8.5 (MUST-30); RFC 6093 3.1: the pointer is that of the octet after the urgent one.
+/// RFC 9293 3.8.5 (MUST-30, MUST-62); RFC 6093 3.1: the pointer is that of the octet after the urgent one.
 #[test]
 fn what_is_sent_urgently_is_marked_until_it_is_acknowledged() {
     let (mut b, id) = Bench::accepted();
@@ -97,6 +97,7 @@ fn an_announced_octet_is_not_there_before_it_arrives() {
 }
 
 /// Linux `tcp_check_urg`: a second mark takes the place of the first.
+/// RFC 9293 MUST-31.
 #[test]
 fn a_later_octet_replaces_one_that_nobody_took() {
     let (mut b, id) = Bench::accepted();
