@@ -8,8 +8,6 @@ import select
 import selectors
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -597,27 +595,3 @@ def test_eventlet_gets_our_select(run_python: Callable[..., Any]) -> None:
         """,
         OURS,
     )
-
-
-def test_duplicates_of_a_listener_are_watched_each_for_itself(sockets: Sockets) -> None:
-    """A connection by the kernel's stack is reported for both; without one the other goes on."""
-    listener = sockets.listener()
-    duplicate = sockets.keep(listener.dup())
-    epoll = select.epoll()
-    epoll.register(listener, select.EPOLLIN)
-    epoll.register(duplicate, select.EPOLLIN)
-    connect = "import socket, sys; socket.create_connection(('127.0.0.1', int(sys.argv[1])))"
-    port = str(listener.getsockname()[1])
-    subprocess.run([sys.executable, "-I", "-S", "-c", connect, port], check=True, timeout=30)
-    both = {listener.fileno(), duplicate.fileno()}
-    assert {fd for fd, _ in epoll.poll(10)} == both
-    epoll.unregister(listener)
-    listener.close()
-    assert [fd for fd, _ in epoll.poll(10)] == [duplicate.fileno()]
-    epoll.modify(duplicate, 0)
-    assert epoll.poll(0) == []
-    epoll.modify(duplicate, select.EPOLLIN)
-    assert [fd for fd, _ in epoll.poll(10)] == [duplicate.fileno()]
-    epoll.unregister(duplicate)
-    assert epoll.poll(0) == []
-    epoll.close()
