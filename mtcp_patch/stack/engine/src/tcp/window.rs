@@ -109,8 +109,12 @@ pub(crate) fn round_to_segments(tcb: &mut Tcb) {
 }
 
 /// Takes the window of an acceptable segment. RFC 9293 3.10.7.4, fifth step: only from a segment
-/// that is newer than the one of the last update. True: it changed.
+/// that is newer than the one of the last update, and not from one that acknowledges less than was
+/// acknowledged already (SND.UNA =< SEG.ACK): its window begins elsewhere. True: it changed.
 pub(crate) fn update_send(tcb: &mut Tcb, seg: &Segment<'_>) -> bool {
+    if seg.ack.lt(tcb.snd_una) {
+        return false;
+    }
     let newer = tcb.snd_wl1.lt(seg.seq)
         || (tcb.snd_wl1 == seg.seq && tcb.snd_wl2.le(seg.ack))
         || seg.ack.gt(tcb.snd_wl2);
