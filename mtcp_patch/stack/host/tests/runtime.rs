@@ -269,8 +269,12 @@ fn options_are_honoured_answered_or_refused() {
         let mut buf = [0u8; 4];
         assert_eq!(rt.getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, &mut buf), Ok(4));
         assert_ne!(i32::from_ne_bytes(buf), 0);
-        let tos = rt.setsockopt(fd, libc::IPPROTO_IP, libc::IP_TOS, &one);
-        assert_eq!(tos, Err(Errno(libc::ENOPROTOOPT)));
+        let priority = rt.setsockopt(fd, libc::SOL_SOCKET, libc::SO_PRIORITY, &one);
+        assert_eq!(priority, Err(Errno(libc::ENOPROTOOPT)));
+        let tos = 0x10i32.to_ne_bytes();
+        rt.setsockopt(fd, libc::IPPROTO_IP, libc::IP_TOS, &tos).unwrap();
+        assert_eq!(rt.getsockopt(fd, libc::IPPROTO_IP, libc::IP_TOS, &mut buf), Ok(4));
+        assert_eq!(buf, tos);
     }
     rt.shutdown_process();
 }
