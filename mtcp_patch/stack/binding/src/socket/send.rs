@@ -31,6 +31,10 @@ pub(super) fn send(call: &Call) -> Answer {
     Ok(object::size(sent)?.into_ptr())
 }
 
+/// A `sendmsg` of several buffers up to this many bytes is sent as one; larger ones come in parts on
+/// the kernel as well.
+const JOINED_BYTES: usize = 64 << 10;
+
 /// One send(2) or sendmsg(2). A blocking socket takes everything, as on the kernel, unless a
 /// signal or an error comes after the first byte; one with a timeout takes what there is room for.
 #[inline]
@@ -182,6 +186,10 @@ fn sendmsg_parts(
         buffers.iter().map(Buffer::as_slice).filter(|piece| !piece.is_empty()).collect();
     let sent = match pieces.as_slice() {
         [] => send_pieces(call, &[&[]], flags)?,
+        // One message arrives as one where it fits: a reader must not find its first piece alone.
+        [_, _, ..] if pieces.iter().map(|piece| piece.len()).sum::<usize>() <= JOINED_BYTES => {
+            send_pieces(call, &[&pieces.concat()], flags)?
+        }
         pieces => send_pieces(call, pieces, flags)?,
     };
     Ok(object::size(sent)?.into_ptr())
