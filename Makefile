@@ -3,10 +3,12 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-rust test-python lint sim fuzz bench bench-engine grid differential build clean
+.PHONY: help demo test test-rust test-python lint sim sims fuzz bench bench-engine grid differential build clean
 
 PY := .venv/bin/python
 SEED ?= 1
+FIRST ?= 0
+N ?= 1000
 
 help: ## what there is
 	@echo 'make VERB, one of:'
@@ -42,6 +44,9 @@ lint: ## rustfmt, clippy, ruff, mypy --strict
 
 sim: ## one run of the two-host simulation (SEED=n; ARGS=--quiet for the outcome only)
 	@cargo run -q -p mtcp-engine --example sim -- --seed $(SEED) $(ARGS)
+
+sims: ## N (1000) runs from seed FIRST (0), on all cores; stops at the first failure and says how to repeat it
+	@cargo run -q --release -p mtcp-engine --example sims -- --first $(FIRST) --count $(N) $(ARGS)
 
 fuzz: ## each fuzz target for FUZZ_SECONDS (60), with AddressSanitizer; ARGS= names targets
 	@scripts/setup tools g++

@@ -6,13 +6,20 @@
 //! `cargo test`, so that what was found once stays found.
 #![allow(clippy::panic, clippy::unwrap_used)] // a broken invariant is a panic: that is how it is reported
 
+mod lane;
 pub mod options;
 pub mod parse;
-#[allow(dead_code)] // for the targets of sequences, which come next
 mod peer;
+pub mod segment;
+pub mod sequence;
 
 /// A target, as a function.
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its binary and of its folder in `corpus/`.
-pub const TARGETS: [(&str, Target); 2] = [("parse", parse::run), ("options", options::run)];
+pub const TARGETS: [(&str, Target); 4] = [
+    ("parse", parse::run),
+    ("options", options::run),
+    ("segment", segment::run),
+    ("sequence", sequence::run),
+];

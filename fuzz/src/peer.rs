@@ -29,7 +29,6 @@ pub(crate) struct Sent {
     pub(crate) flags: Flags,
     pub(crate) seq: Seq,
     pub(crate) ack: Seq,
-    pub(crate) wnd: u16,
     pub(crate) options: Options,
     pub(crate) payload: Vec<u8>,
 }
@@ -183,7 +182,6 @@ fn read(frame: &[u8]) -> Sent {
             flags: seg.flags,
             seq: seg.seq,
             ack: seg.ack,
-            wnd: seg.wnd,
             options: seg.options,
             payload: seg.payload.to_vec(),
         },

@@ -34,6 +34,7 @@ pub(super) struct Plan {
     ends: Vec<[Intent; 2]>,
     client: SocketAddr,
     server: SocketAddr,
+    link_dies: bool,
 }
 
 impl Plan {
@@ -52,7 +53,7 @@ impl Plan {
         };
         let nowhere = SocketAddr::from(([0; 4], 0));
         let parse = |text: &str| text.parse().unwrap_or(nowhere);
-        Self { ends, client: parse(client), server: parse(server) }
+        Self { ends, client: parse(client), server: parse(server), link_dies: scenario.dies() }
     }
 }
 
@@ -66,10 +67,11 @@ impl Intent {
 }
 
 impl Intent {
-    /// With keepalive: a lost reset would leave the other end waiting for ever.
+    /// With keepalive: a lost reset would leave the other end waiting for ever. Many probes, because
+    /// in a bad time that only frames end (see [`super::Weather`]) most of them are lost.
     fn options(&self) -> ConnOptions {
         let keepalive =
-            Keepalive { on: true, idle_us: 30_000_000, interval_us: 5_000_000, count: 9 };
+            Keepalive { on: true, idle_us: 30_000_000, interval_us: 5_000_000, count: 100 };
         ConnOptions { nodelay: self.nodelay, keepalive, ..ConnOptions::default() }
     }
 }
@@ -92,6 +94,8 @@ struct Endpoint {
     write_closed: bool,
     /// Ended by a reset, ours or the peer's: what arrived is a prefix.
     broken: bool,
+    /// The link goes down for good some time.
+    link_dies: bool,
     wake_at: Option<Instant>,
 }
 
@@ -104,6 +108,7 @@ pub(super) struct Application {
     open: BTreeMap<ConnId, Endpoint>,
     closed: Vec<Endpoint>,
     freed: usize,
+    link_dies: bool,
     random: Random,
 }
 
@@ -117,6 +122,7 @@ impl Application {
             open: BTreeMap::new(),
             closed: Vec::new(),
             freed: 0,
+            link_dies: plan.link_dies,
             random,
         }
     }
@@ -133,6 +139,7 @@ impl Application {
             end_of_stream: false,
             write_closed: false,
             broken: false,
+            link_dies: self.link_dies,
             wake_at: None,
         })
     }
@@ -295,7 +302,8 @@ impl Endpoint {
 
     /// Connections break only when one end aborts.
     fn expect_reason(&self) -> Result<(), String> {
-        if self.intent.abort_after.is_some() || self.peer.abort_after.is_some() {
+        let aborts = self.intent.abort_after.is_some() || self.peer.abort_after.is_some();
+        if aborts || self.link_dies {
             return Ok(());
         }
         Err(format!("port {}: broken without reason", self.port))
@@ -304,6 +312,11 @@ impl Endpoint {
     fn fails(&mut self, error: Error) -> Result<(), String> {
         match error {
             Error::ConnectionReset | Error::BrokenPipe | Error::ConnectionRefused => {
+                self.broken = true;
+                Ok(())
+            }
+            // The link is dead, and this is what it must end with.
+            Error::TimedOut if self.link_dies => {
                 self.broken = true;
                 Ok(())
             }

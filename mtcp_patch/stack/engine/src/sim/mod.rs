@@ -1,17 +1,20 @@
-//! Two hosts, two faulty lines, one virtual clock, one seed.
+//! Two hosts, a link each way, one virtual clock, one seed.
 //!
-//! The seed decides everything: the lines' luck, the MTU, the buffers, and what the applications
+//! The seed decides everything: the links' luck and weather, the MTU, the buffers, and what the applications
 //! do. [`run`] moves data both ways on several connections, compares every byte, and expects every
 //! connection to end and nothing to be left. It is run for hundreds of seeds by `cargo test` and
 //! for one by `cargo run -p mtcp-engine --example sim -- --seed N`.
 
 mod app;
+mod link;
+mod scenario;
+mod window;
 
+use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 
-use crate::device::faults::{Faults, Faulty};
-use crate::device::memory::Memory;
 use crate::device::{Caps, Device, DeviceId};
 use crate::limits::Config;
 use crate::random::SplitMix64;
@@ -19,11 +22,18 @@ use crate::shard::Shard;
 use crate::time::Instant;
 use crate::wire::{self, Parsed};
 use app::Application;
+use link::Link;
+use window::Windows;
+
+pub use link::{Shrink, Stretch, Weather};
+pub use scenario::Scenario;
 
 /// A device that sometimes has no room, so that what it refuses must be sent later.
 struct Narrow<'a> {
-    inner: &'a mut Faulty<Memory>,
+    inner: &'a mut Link,
     room: u64,
+    windows: &'a mut Windows,
+    caps: Caps,
 }
 
 impl Device for Narrow<'_> {
@@ -38,7 +48,11 @@ impl Device for Narrow<'_> {
     fn transmit(&mut self, len: usize, fill: &mut dyn FnMut(&mut [u8])) -> bool {
         self.room > 0 && {
             self.room -= 1;
-            self.inner.transmit(len, fill)
+            let Self { inner, windows, caps, .. } = self;
+            inner.transmit(len, &mut |frame| {
+                fill(frame);
+                windows.leaves(frame, caps);
+            })
         }
     }
 
@@ -80,74 +94,6 @@ impl Random {
     }
 }
 
-/// What a seed stands for.
-#[derive(Clone, Debug)]
-pub struct Scenario {
-    /// The seed.
-    pub seed: u64,
-    /// Largest packet of both lines, in bytes.
-    pub mtu: usize,
-    /// The luck of both lines.
-    pub faults: Faults,
-    /// Connections.
-    pub connections: usize,
-    /// Most bytes that an application sends on one connection.
-    pub max_bytes: u64,
-    /// IPv6 instead of IPv4.
-    pub v6: bool,
-    /// Both stacks' limits.
-    pub config: Config,
-    /// Whether each of them knows selective acknowledgment.
-    pub sack: [bool; 2],
-    /// Whether each of them knows timestamps.
-    pub timestamps: [bool; 2],
-}
-
-impl Scenario {
-    /// The scenario of `seed`.
-    pub fn from_seed(seed: u64) -> Self {
-        let mut random = Random::new(seed);
-        let mtu = random.pick(&[576, 1280, 1500, 1500, 9000, 65_535]).unwrap_or(1500);
-        let rough = !random.one_in(4);
-        let odds =
-            |random: &mut Random, most: u64| if rough { random.below(most) as u32 } else { 0 };
-        let delay = random.pick(&[100, 1_000, 50_000]).unwrap_or(1);
-        let faults = Faults {
-            loss: odds(&mut random, 80_000),
-            duplicate: odds(&mut random, 50_000),
-            corrupt: odds(&mut random, 20_000),
-            reorder: odds(&mut random, 100_000),
-            reorder_us: random.below(20_000),
-            delay_us: 10 + random.below(delay),
-            jitter_us: if rough { random.below(3_000) } else { 0 },
-            capacity: if random.one_in(3) { 20 + random.below(60) as usize } else { 0 },
-        };
-        let recv = random.pick(&[4 << 10, 64 << 10, 1 << 20, 6 << 20]).unwrap_or(1 << 20);
-        let send = random.pick(&[2 << 10, 64 << 10, 4 << 20]).unwrap_or(1 << 20);
-        let mut config = Config {
-            recv_buffer_bytes: recv,
-            recv_buffer_initial_bytes: recv.min(64 << 10),
-            send_buffer_bytes: send,
-            send_buffer_initial_bytes: send.min(64 << 10),
-            ..Config::default()
-        };
-        if random.one_in(5) {
-            config.max_memory_bytes = 256 << 10;
-        }
-        Self {
-            seed,
-            mtu,
-            faults,
-            connections: 1 + random.below(5) as usize,
-            max_bytes: random.pick(&[0, 100, 5_000, 200_000, 1_000_000]).unwrap_or(1),
-            v6: mtu >= 1280 && random.one_in(2),
-            config,
-            timestamps: [(); 2].map(|()| !random.one_in(5)),
-            sack: [(); 2].map(|()| !random.one_in(5)),
-        }
-    }
-}
-
 /// What a run was like.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Report {
@@ -163,12 +109,23 @@ pub struct Report {
     pub resets: u64,
 }
 
+impl Report {
+    /// Counts another run's as well; the time becomes the longer one.
+    pub fn add(&mut self, other: &Self) {
+        self.elapsed_us = self.elapsed_us.max(other.elapsed_us);
+        self.frames += other.frames;
+        self.bytes += other.bytes;
+        self.retransmits += other.retransmits;
+        self.resets += other.resets;
+    }
+}
+
 struct Host {
     name: char,
     shard: Shard,
     app: Application,
     /// What this host sends by; the other one receives from it.
-    line: Faulty<Memory>,
+    line: Link,
 }
 
 /// The two hosts.
@@ -178,35 +135,49 @@ struct Sim<'a> {
     caps: Caps,
     random: Random,
     report: Report,
+    windows: Windows,
     trace: Option<&'a mut dyn FnMut(String)>,
 }
+
+/// Frames of a failed run that its message shows.
+const LAST_EVENTS: usize = 40;
 
 /// Runs `scenario`; `trace` gets a line for every frame that arrives.
 ///
 /// # Errors
-/// What went wrong, in words, with the virtual time.
+/// What went wrong, in words, with the virtual time, the last events and the command that repeats it.
 pub fn run(scenario: &Scenario, trace: Option<&mut dyn FnMut(String)>) -> Result<Report, String> {
     let mut sim = Sim::new(scenario, trace);
-    let result = sim.run();
-    result.map(|()| sim.report).map_err(|error| {
-        format!(
-            "seed {}: {error} at {} us\n{scenario:?}\n\
-             repeat with: cargo run -p mtcp-engine --example sim -- --seed {}",
-            scenario.seed, sim.now.micros, scenario.seed
-        )
-    })
+    let Err(error) = sim.run() else { return Ok(sim.report) };
+    let at_us = sim.now.micros;
+    // The same once more, because only now are its last events of interest.
+    let mut last = VecDeque::new();
+    let mut keep = |line| {
+        if last.len() == LAST_EVENTS {
+            last.pop_front();
+        }
+        last.push_back(line);
+    };
+    let _ = Sim::new(scenario, Some(&mut keep)).run();
+    let events = Vec::from(last).join("\n");
+    let (seed, replay) = (scenario.seed, scenario.replay());
+    Err(format!(
+        "{events}\n{scenario:?}\nseed {seed}: {error} at {at_us} us\nrepeat with: {replay}"
+    ))
 }
 
 impl<'a> Sim<'a> {
     fn new(scenario: &Scenario, trace: Option<&'a mut dyn FnMut(String)>) -> Self {
         let mut random = Random::new(scenario.seed ^ 0xabcd);
-        let line = |salt: u64| {
-            Faulty::new(Memory::new(8 << 20, 8192), scenario.faults, scenario.seed ^ salt)
+        let begin = Instant::from_micros(1_000_000);
+        let [outward, homeward] = scenario.weather.clone();
+        let line = |weather: Weather, salt: u64| {
+            let random = Random::new(scenario.seed ^ salt << 32);
+            Link::new(scenario.faults, weather, scenario.mtu, random, begin)
         };
-        let lines = [line(1), line(2)];
-        let [a, b] = &lines;
-        let caps = Caps { mtu: scenario.mtu, ..a.caps() };
-        debug_assert_eq!(a.caps(), b.caps());
+        let lines = [line(outward, 1), line(homeward, 2)];
+        let [a, _] = &lines;
+        let caps = a.caps();
         let plan = app::Plan::new(scenario, &mut random);
         let [line_a, line_b] = lines;
         let host = |name, line, salt: u8, client: bool| {
@@ -219,11 +190,12 @@ impl<'a> Sim<'a> {
             Host { name, shard, app, line }
         };
         Self {
-            now: Instant::from_micros(1_000_000),
+            now: begin,
             hosts: [host('A', line_a, 1, true), host('B', line_b, 2, false)],
             caps,
             random,
             report: Report::default(),
+            windows: Windows::default(),
             trace,
         }
     }
@@ -254,38 +226,44 @@ impl<'a> Sim<'a> {
         let now = self.now;
         let mut moved = false;
         for to in 0..2 {
-            moved |= self.deliver(to) > 0;
+            moved |= self.deliver(to)? > 0;
         }
         for host in &mut self.hosts {
             host.shard.handle_timers(now);
             moved |= host.app.work(&mut host.shard, now)?;
             let room = if self.random.one_in(3) { self.random.below(4) } else { u64::MAX };
-            let mut device = Narrow { inner: &mut host.line, room };
+            let (windows, caps) = (&mut self.windows, self.caps);
+            let mut device = Narrow { inner: &mut host.line, room, windows, caps };
             moved |= host.shard.transmit(now, DEVICE, &mut device) > 0;
             moved |= room == 0 && host.shard.has_output(DEVICE);
             host.line.advance(now);
             host.shard.check().map_err(|error| format!("host {}: {error}", host.name))?;
+            self.windows.check()?;
         }
         Ok(moved)
     }
 
-    fn deliver(&mut self, to: usize) -> usize {
+    fn deliver(&mut self, to: usize) -> Result<usize, String> {
         let now = self.now;
         let caps = self.caps;
         let (left, right) = self.hosts.split_at_mut(1);
-        let (Some(a), Some(b)) = (left.first_mut(), right.first_mut()) else { return 0 };
+        let (Some(a), Some(b)) = (left.first_mut(), right.first_mut()) else { return Ok(0) };
         let (from, host) = if to == 0 { (b, a) } else { (a, b) };
         from.line.advance(now);
         let trace = &mut self.trace;
-        let (shard, name) = (&mut host.shard, from.name);
+        let (shard, name, windows) = (&mut host.shard, from.name, &mut self.windows);
+        while let Some(error) = from.line.take_error() {
+            from.shard.handle_frame(now, DEVICE, &error);
+        }
         let received = from.line.receive(usize::MAX, &mut |frame| {
+            windows.arrives(frame, &caps);
             if let Some(trace) = trace {
                 trace(describe(now, name, frame, &caps));
             }
             shard.handle_frame(now, DEVICE, frame);
         });
         self.report.frames += received as u64;
-        received
+        Ok(received)
     }
 
     fn next_time(&self) -> Option<Instant> {
@@ -305,7 +283,7 @@ impl<'a> Sim<'a> {
             let left = host.shard.connections().count();
             if left > 0 {
                 let states = host.shard.connections().map(|(_, info)| info.state);
-                let states: alloc::vec::Vec<_> = states.collect();
+                let states: Vec<_> = states.collect();
                 return Err(format!("host {name}: {left} connections left: {states:?}"));
             }
             if stats.memory_bytes > 0 {
@@ -346,11 +324,7 @@ mod tests {
         let mut total = Report::default();
         for seed in seeds {
             match run(&Scenario::from_seed(seed), None) {
-                Ok(report) => {
-                    total.bytes += report.bytes;
-                    total.retransmits += report.retransmits;
-                    total.resets += report.resets;
-                }
+                Ok(report) => total.add(&report),
                 Err(error) => panic!("{error}"),
             }
         }
