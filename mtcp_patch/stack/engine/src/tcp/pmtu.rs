@@ -79,14 +79,15 @@ pub(crate) fn on_timeout(tcb: &mut Tcb, env: &mut Env, now: Instant) {
             return;
         }
     }
-    // RFC 4821 7.7, RFC 8899 4.3: full-size segments vanish again and again. Smaller ones may not.
-    if !env.config.mtu_probing || tcb.retries < BLACK_HOLE_TIMEOUTS || tcb.in_flight() < tcb.mss {
+    if !env.config.mtu_probing || tcb.retries < BLACK_HOLE_TIMEOUTS {
         return;
     }
+    // RFC 4821 7.7, RFC 8899 4.3: large segments vanish again and again. Smaller ones may not. Not
+    // only full ones are large: a small window cuts them.
     let floor = mss_of(tcb, least(tcb));
     let base = tcb.less_options(BLACK_HOLE_MSS).max(floor);
     let smaller = if tcb.mss > base { base } else { floor };
-    if smaller < tcb.mss {
+    if smaller < tcb.mss.min(tcb.in_flight()) {
         env.stats.pmtu_black_holes += 1;
         let pmtu = tcb.pmtu.get_or_insert_default();
         let wait = PMTU_EXPIRES_US << u32::from(pmtu.black_holes.min(8));

@@ -194,10 +194,25 @@ fn a_black_hole_is_found_and_gone_around() {
     assert_eq!(through_a_black_hole(1460, 1200, off), None);
 }
 
+/// Found by `make sim SEED=1604`: the window was smaller than the MSS, so that no segment was full.
+#[test]
+fn a_black_hole_swallows_what_a_window_has_cut_as_well() {
+    let mut b = Bench::with(Config::default(), 16);
+    b.peer_options.mss = Some(1460);
+    b.peer_wnd = 1200;
+    let id = b.accept();
+    b.send(id, &[1; 1200]).unwrap();
+    let mut sizes = std::vec![];
+    for _ in 0..6 {
+        sizes.extend(b.next_sent(30_000_000).1.iter().map(|s| s.payload.len()));
+    }
+    assert!(sizes.contains(&1200) && sizes.contains(&1024), "{sizes:?}");
+}
+
 #[test]
 fn small_segments_that_vanish_are_no_black_hole() {
     let (mut b, id) = Bench::accepted();
-    b.send(id, &[1; 900]).unwrap();
+    b.send(id, &[1; 500]).unwrap();
     while !b.next_sent(200_000_000).1.is_empty() {}
     assert_eq!((b.state(id), b.shard.stats().pmtu_black_holes), (State::Closed, 0));
 }
