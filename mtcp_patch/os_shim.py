@@ -10,6 +10,9 @@ the inheritable flag, which the kernel would act on only at exec, where our desc
 What cannot work raises an OSError that says so: ``pass_fds`` and SCM_RIGHTS (the connection lives in this process),
 ``dup2`` onto or from a kernel descriptor, ``os.fdopen`` (use ``socket.makefile``). ``open(fd)`` and ``os.stat(fd)`` are
 not patched and give the kernel's EBADF.
+
+The runtime has kernel descriptors of its own. ``close`` and ``closerange`` answer for them as for numbers that are not
+open: a daemon closes all that it does not know. ``dup2`` onto one is refused: our epolls know it by its number.
 """
 
 from __future__ import annotations
@@ -59,6 +62,8 @@ def _dup2(fd: int, fd2: int, inheritable: bool = True) -> int:
     if fd == fd2:
         _require_open(fd)
         return fd
+    if fd2 < VFD_BASE and fd < VFD_BASE:
+        raise OSError(errno.EBUSY, f"dup2: descriptor {fd2} is the TCP stack's own (mtcp_patch)")
     raise _refusal("dup2", "the two kinds of descriptor cannot take each other's number")
 
 
@@ -134,7 +139,7 @@ _OS_FUNCTIONS: dict[str, Callable[..., Any]] = {
 def _patch_os(patcher: Patcher) -> None:
     import posix  # os takes its functions from there, and pickle looks for them there
 
-    functions = [(name, virtual, "first") for name, virtual in _OS_FUNCTIONS.items()]
+    functions = [(name, virtual, "close" if name == "close" else "first") for name, virtual in _OS_FUNCTIONS.items()]
     functions.append(("dup2", _dup2, "two"))
     for name, virtual, looks in functions:
         original = getattr(os, name, None)
@@ -152,7 +157,11 @@ def _patch_closerange(patcher: Patcher) -> None:
 
     @functools.wraps(real)
     def closerange(fd_low: int, fd_high: int, /) -> None:
-        real(fd_low, fd_high)
+        low = fd_low
+        for own in _native.runtime_fds(fd_low, fd_high):
+            real(low, own)
+            low = own + 1
+        real(low, fd_high)
         if fd_high > VFD_BASE:
             for fd in _native.open_descriptors():
                 if fd_low <= fd < fd_high:

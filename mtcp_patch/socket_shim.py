@@ -73,8 +73,8 @@ def _patch_functions(patcher: Patcher) -> None:
     import _socket
     import socket
 
-    for name, virtual in (("dup", _native.fd_dup), ("close", _native.fd_close)):
-        function = _native.fd_dispatch(getattr(_socket, name), virtual, "first")
+    for name, virtual, looks in (("dup", _native.fd_dup, "first"), ("close", _native.fd_close, "close")):
+        function = _native.fd_dispatch(getattr(_socket, name), virtual, looks)
         patcher.replace(_socket, name, function)
         patcher.replace(socket, name, function)
     patcher.replace(socket, "send_fds", _refusing_virtual(socket.send_fds, _native.VFD_BASE))

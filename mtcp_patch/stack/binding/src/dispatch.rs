@@ -7,6 +7,7 @@
 
 use crate::args;
 use mtcp_host::runtime::VFD_BASE;
+use mtcp_host::runtime_fd;
 use pyo3::exceptions::PyValueError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -80,18 +81,39 @@ fn targets<'py>(
     }
 }
 
+/// The number that the int `obj` is, -1 for what no descriptor can be.
+///
+/// # Safety
+/// A live object; the GIL is held.
+unsafe fn number(obj: *mut ffi::PyObject) -> c_int {
+    let mut overflow: c_int = 0;
+    // SAFETY: by the caller; an int cannot fail to convert, a too large one gives -1.
+    unsafe {
+        if ffi::PyLong_Check(obj) == 0 {
+            return -1;
+        }
+        let number = ffi::PyLong_AsLongAndOverflow(obj, &mut overflow);
+        number.try_into().unwrap_or(-1)
+    }
+}
+
 /// The int `obj` is a virtual descriptor's number.
 ///
 /// # Safety
 /// A live object; the GIL is held.
 unsafe fn is_virtual_int(obj: *mut ffi::PyObject) -> bool {
-    let mut overflow: c_int = 0;
-    // SAFETY: by the caller; an int cannot fail to convert, a too large one sets `overflow`.
-    unsafe {
-        ffi::PyLong_Check(obj) != 0
-            && ffi::PyLong_AsLongAndOverflow(obj, &mut overflow) >= VFD_BASE.into()
-            && overflow == 0
-    }
+    // SAFETY: by the caller.
+    unsafe { number(obj) >= VFD_BASE }
+}
+
+/// The int `obj` is a virtual descriptor's number, or one that the runtime has from the kernel.
+///
+/// # Safety
+/// A live object; the GIL is held.
+unsafe fn is_kept_int(obj: *mut ffi::PyObject) -> bool {
+    // SAFETY: by the caller.
+    let number = unsafe { number(obj) };
+    number >= VFD_BASE || runtime_fd::contains(number)
 }
 
 /// `obj.fileno()` is virtual; an error is left to the original function to raise.
@@ -119,7 +141,11 @@ enum Looks {
     First,
     /// The first argument, an int or an object with `fileno()`.
     FirstOrFileno,
-    /// The first two.
+    /// The first, an int; the runtime's kernel descriptors count as virtual, that they cannot be
+    /// closed.
+    Close,
+    /// The first two; in the second place, where a number is overwritten, the runtime's kernel
+    /// descriptors count as virtual.
     Two,
 }
 
@@ -142,7 +168,10 @@ unsafe fn call(
             Looks::First if nargs > 0 => is_virtual_int(*argv),
             Looks::FirstOrFileno => given > 0 && has_virtual_fileno(*argv),
             Looks::First => (0..given).any(|i| is_virtual_int(*argv.add(i))),
-            Looks::Two => (0..given.min(2)).any(|i| is_virtual_int(*argv.add(i))),
+            Looks::Close => given > 0 && is_kept_int(*argv),
+            Looks::Two => {
+                given > 0 && is_virtual_int(*argv) || given > 1 && is_kept_int(*argv.add(1))
+            }
         };
         let state = ffi::PyModule_GetState(module).cast::<Targets>();
         let target = if is_virtual { (*state).other } else { (*state).original };
@@ -165,6 +194,7 @@ macro_rules! entry {
 }
 entry!(by_first, Looks::First);
 entry!(by_first_or_fileno, Looks::FirstOrFileno);
+entry!(to_close, Looks::Close);
 entry!(by_two, Looks::Two);
 
 /// The entry of `call_before`.
@@ -194,7 +224,8 @@ fn c_string(text: String) -> PyResult<CString> {
 /// A builtin that calls `virtual_` for virtual descriptors and `original` for all others.
 ///
 /// It has the name, signature and doc of `original`. `looks` is "first" (an int), "fileno" (an int
-/// or an object with fileno()) or "two" (either of the first two ints).
+/// or an object with fileno()), "close" (an int that would be closed) or "two" (either of the first
+/// two ints, the second of which would be overwritten).
 #[pyfunction]
 pub fn fd_dispatch(
     original: &Bound<'_, PyAny>,
@@ -204,6 +235,7 @@ pub fn fd_dispatch(
     let entry = match looks {
         "first" => by_first,
         "fileno" => by_first_or_fileno,
+        "close" => to_close,
         "two" => by_two,
         other => return Err(PyValueError::new_err(format!("unknown looks: {other}"))),
     };

@@ -9,6 +9,7 @@ use crate::args::{self, Timeout};
 use crate::poll::wait_for;
 use mtcp_host::errno::Errno;
 use mtcp_host::runtime::{PollFd, Runtime, Vfd};
+use mtcp_host::runtime_fd;
 use mtcp_host::sys::IntRequest;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -125,6 +126,13 @@ pub fn fd_close(py: Python<'_>, fd: Vfd) -> PyResult<()> {
         args::without_gil(py, || Runtime::global().linger(lingering));
     }
     Ok(())
+}
+
+/// runtime_fds(low, high): the kernel descriptors of the runtime in that range, ascending. They are none of the program's.
+#[pyfunction]
+#[pyo3(signature = (low, high, /))]
+pub fn runtime_fds(low: RawFd, high: RawFd) -> Vec<RawFd> {
+    runtime_fd::within(low, high)
 }
 
 /// os.dup(fd, /): another virtual descriptor of the same connection.

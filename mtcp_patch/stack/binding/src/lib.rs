@@ -70,6 +70,7 @@ fn add_waiting(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(fdfuncs::fd_read, m)?)?;
     m.add_function(wrap_pyfunction!(fdfuncs::fd_write, m)?)?;
     m.add_function(wrap_pyfunction!(fdfuncs::fd_close, m)?)?;
+    m.add_function(wrap_pyfunction!(fdfuncs::runtime_fds, m)?)?;
     m.add_function(wrap_pyfunction!(fdfuncs::fd_dup, m)?)?;
     m.add_function(wrap_pyfunction!(fdfuncs::fd_is_open, m)?)?;
     m.add_function(wrap_pyfunction!(fdfuncs::fd_set_blocking, m)?)?;

@@ -31,7 +31,7 @@ const ON: u8 = 2;
 #[inline]
 pub fn before_last_look(py: Python<'_>) {
     match STATE.load(Relaxed) {
-        ON => interrupt::forget(),
+        ON if !interrupt::forget() => renew(py),
         AT_THE_NEXT_SLEEP => begin(py),
         _ => {}
     }
@@ -44,6 +44,16 @@ fn set(py: Python<'_>, fd: i32) -> PyResult<i32> {
     // A full pipe wakes as well as a written one.
     options.set_item("warn_on_full_buffer", false)?;
     original.bind(py).call((fd,), Some(&options))?.extract()
+}
+
+/// Another pipe, where the program has closed the old one behind our back.
+#[cold]
+fn renew(py: Python<'_>) {
+    STATE.store(OFF, Relaxed);
+    // It fails in no way but on another thread, and only the main thread finds the pipe gone.
+    if take_back(py).is_ok() {
+        begin(py);
+    }
 }
 
 #[cold]

@@ -10,9 +10,10 @@ use crate::args;
 use crate::events::pair_list;
 use crate::pace::Pace;
 use mtcp_host::runtime::{Runtime, Vfd, WatcherId, WATCHER_TOKEN};
+use mtcp_host::runtime_fd::RuntimeFd;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::Mutex;
 
@@ -22,7 +23,7 @@ pub struct Watcher {
     id: WatcherId,
     /// Of which of the process's runtimes, counted by forks.
     generation: u32,
-    epfd: OwnedFd,
+    epfd: RuntimeFd,
     closed: AtomicBool,
     pace: Pace,
     /// Kept from one `collect` to the next; locked with the GIL held, never across a wait.

@@ -10,11 +10,12 @@
 //! The order before a sleep: [`forget`], look at the flags and run handlers, sleep. A signal before
 //! the look is seen by it, a later one by the pipe.
 
-use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::errno::Errno;
+use crate::runtime_fd;
 use crate::sys::{self, pollfd};
 
 // All four change with Python's GIL held, by the thread that runs handlers or in a child that has
@@ -40,11 +41,12 @@ pub fn open() -> Result<RawFd, Errno> {
     if let Some(fd) = write_end() {
         return Ok(fd);
     }
-    let (read, write): (OwnedFd, OwnedFd) = sys::pipe()?;
+    let (read, write) = sys::pipe()?;
+    let fd = write.as_raw_fd();
     HANDLERS_RUN_ON.store(this_thread(), Relaxed);
-    READ_END.store(read.into_raw_fd(), Relaxed);
-    WRITE_END.store(write.as_raw_fd(), Relaxed);
-    Ok(write.into_raw_fd())
+    READ_END.store(read.into_raw(), Relaxed);
+    WRITE_END.store(write.into_raw(), Relaxed);
+    Ok(fd)
 }
 
 /// The end to be written to, while there is one.
@@ -52,10 +54,10 @@ pub fn write_end() -> Option<RawFd> {
     Some(WRITE_END.load(Relaxed)).filter(|&fd| fd >= 0)
 }
 
-/// Closes the pipe. No handler may know it any more.
+/// Closes the pipe, or what the program has left of it. No handler may know it any more.
 pub fn close() {
     for end in [&WRITE_END, &READ_END] {
-        sys::close_raw(end.swap(-1, Relaxed));
+        runtime_fd::close(end.swap(-1, Relaxed));
     }
     HANDLERS_RUN_ON.store(0, Relaxed);
 }
@@ -71,12 +73,22 @@ fn read_end() -> RawFd {
 }
 
 /// Takes back the wake-ups of signals that came so far. To be followed by a look at the flags.
+/// False when the program has closed the pipe by system calls of its own: then there is none to
+/// sleep on, and the numbers, one of which a handler knows, may stand for files of the program.
 #[inline]
-pub fn forget() {
-    let fd = read_end();
-    if fd >= 0 {
-        sys::drain(fd);
+#[must_use]
+pub fn forget() -> bool {
+    if HANDLERS_RUN_ON.load(Relaxed) != this_thread() {
+        return true;
     }
+    let (read, write) = (READ_END.load(Relaxed), WRITE_END.load(Relaxed));
+    let intact = runtime_fd::contains(read) && runtime_fd::contains(write);
+    if intact {
+        sys::drain(read);
+    } else {
+        READ_END.store(-1, Relaxed);
+    }
+    intact
 }
 
 /// [`sys::ppoll`] that a signal ends also when it came before the call.
@@ -89,7 +101,7 @@ pub fn ppoll(fds: &mut Vec<pollfd>, timeout: Option<Duration>) -> Result<usize, 
     match fds.pop().map_or(0, |own| own.revents) {
         0 => slept,
         libc::POLLNVAL => {
-            // Closed behind our back, it would end every sleep: signals are as on the kernel then.
+            // Closed behind our back, it would end every sleep; the next look makes another.
             READ_END.store(-1, Relaxed);
             slept.map(|n| n.saturating_sub(1))
         }
@@ -120,8 +132,21 @@ mod tests {
         for _ in 0..10_000 {
             one(fd);
         }
-        forget();
+        assert!(forget());
         assert_eq!(ppoll(&mut fds, Some(Duration::ZERO)), Ok(0));
+
+        // Taken from us by a program that knows nothing of us: not read from, not closed.
+        let (theirs, write) = sys::pipe().unwrap();
+        sys::write(write.as_raw_fd(), b"theirs").unwrap();
+        let taken = READ_END.load(Relaxed);
+        // SAFETY: no pointers.
+        assert_eq!(unsafe { libc::dup2(theirs.as_raw_fd(), taken) }, taken);
+        assert!(!forget());
+        assert_eq!(ppoll(&mut fds, Some(Duration::ZERO)), Ok(0));
+        let mut left = [0; 16];
+        // SAFETY: pointer and length describe `left`.
+        assert_eq!(unsafe { libc::read(taken, left.as_mut_ptr().cast(), left.len()) }, 6);
+        sys::close_raw(taken);
 
         close();
         assert_eq!(write_end(), None);

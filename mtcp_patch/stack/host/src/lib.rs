@@ -6,6 +6,7 @@ pub mod interrupt;
 mod netlink;
 pub mod route;
 pub mod runtime;
+pub mod runtime_fd;
 pub mod sys;
 pub mod sysctl;
 pub mod turnstile;

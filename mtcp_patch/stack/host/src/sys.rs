@@ -2,6 +2,7 @@
 //! function. All other `unsafe` of this crate lives in the device files.
 
 use crate::errno::Errno;
+use crate::runtime_fd::RuntimeFd;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
@@ -43,11 +44,11 @@ pub fn ppoll(fds: &mut [pollfd], timeout: Option<Duration>) -> Result<usize, Err
 ///
 /// # Errors
 /// Those of eventfd(2), `EMFILE` above all.
-pub fn eventfd() -> Result<OwnedFd, Errno> {
+pub fn eventfd() -> Result<RuntimeFd, Errno> {
     // SAFETY: no pointers; the result is checked before it is owned.
     let fd = check(unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) })?;
     // SAFETY: `fd` was just returned by the kernel and nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    Ok(RuntimeFd::new(unsafe { OwnedFd::from_raw_fd(fd) }))
 }
 
 /// Adds one to an eventfd. A full counter is as good as a written one, so nothing is reported.
@@ -68,12 +69,13 @@ pub fn eventfd_drain(fd: &OwnedFd) {
 ///
 /// # Errors
 /// Those of pipe(2).
-pub fn pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
+pub fn pipe() -> Result<(RuntimeFd, RuntimeFd), Errno> {
     let mut ends = [-1; 2];
     // SAFETY: `ends` has room for the two numbers.
     check(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_NONBLOCK | libc::O_CLOEXEC) })?;
     // SAFETY: both were just returned by the kernel and nobody else owns them.
-    Ok(unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) })
+    let (read, write) = unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) };
+    Ok((RuntimeFd::new(read), RuntimeFd::new(write)))
 }
 
 /// Reads a non-blocking descriptor until it has nothing more.
@@ -93,21 +95,35 @@ pub fn write(fd: RawFd, data: &[u8]) -> Result<usize, Errno> {
     usize::try_from(n).map_err(|_| Errno::last())
 }
 
-/// Closes a number that its only owner keeps outside of Rust's types; -1 is none.
+/// Closes a number that its only owner keeps outside of Rust's types.
 pub fn close_raw(fd: RawFd) {
-    if fd >= 0 {
-        // SAFETY: by the name of the function. An error would be EBADF: then it is closed.
-        unsafe { libc::close(fd) };
-    }
+    // SAFETY: by the name of the function. An error would be EBADF: then it is closed.
+    unsafe { libc::close(fd) };
+}
+
+/// The soft limit on descriptors: no new one gets this number or a higher one.
+pub fn descriptor_limit() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a live rlimit. It fails for no resource that exists.
+    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
+    limit.rlim_cur
 }
 
 /// Another close-on-exec number of a descriptor.
 ///
 /// # Errors
 /// Those of fcntl(2).
-pub fn dup(fd: RawFd) -> Result<OwnedFd, Errno> {
+pub fn dup(fd: RawFd) -> Result<RuntimeFd, Errno> {
+    dup_from(fd, 0).map(RuntimeFd::new)
+}
+
+/// The lowest free close-on-exec number from `low` on for a descriptor.
+///
+/// # Errors
+/// Those of fcntl(2): EINVAL when `low` is not below the limit.
+pub fn dup_from(fd: RawFd, low: RawFd) -> Result<OwnedFd, Errno> {
     // SAFETY: no pointers; the result is checked before it is owned.
-    let new = check(unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) })?;
+    let new = check(unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, low) })?;
     // SAFETY: `new` was just returned by the kernel and nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(new) })
 }
@@ -116,11 +132,11 @@ pub fn dup(fd: RawFd) -> Result<OwnedFd, Errno> {
 ///
 /// # Errors
 /// Those of epoll_create1(2).
-pub fn epoll_create() -> Result<OwnedFd, Errno> {
+pub fn epoll_create() -> Result<RuntimeFd, Errno> {
     // SAFETY: no pointers; the result is checked before it is owned.
     let fd = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
     // SAFETY: `fd` was just returned by the kernel and nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    Ok(RuntimeFd::new(unsafe { OwnedFd::from_raw_fd(fd) }))
 }
 
 /// What an epoll has now, at most `max` pairs of events and data, without waiting.

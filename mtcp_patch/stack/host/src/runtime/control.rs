@@ -12,6 +12,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::Shared;
+use crate::runtime_fd::RuntimeFd;
 use crate::sys;
 
 /// How long a client may take to read its document.
@@ -44,7 +45,7 @@ fn prepare(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn open(dir: &Path) -> io::Result<(UnixListener, PathBuf)> {
+fn open(dir: &Path) -> io::Result<(RuntimeFd<UnixListener>, PathBuf)> {
     prepare(dir)?;
     let path = dir.join(format!("{}.sock", std::process::id()));
     // A socket of this name is a dead process's: the number is ours now.
@@ -53,7 +54,7 @@ fn open(dir: &Path) -> io::Result<(UnixListener, PathBuf)> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {}
         Err(e) => return Err(e),
     }
-    Ok((UnixListener::bind(&path)?, path))
+    Ok((RuntimeFd::new(UnixListener::bind(&path)?), path))
 }
 
 /// Starts serving. A process that cannot have a control socket works without one, and says so in
@@ -86,13 +87,13 @@ fn serve(listener: &UnixListener, shared: &Weak<Shared>) {
         let Some(shared) = shared.upgrade() else { return };
         match stream {
             // A client that goes away early is its own affair.
-            Ok(stream) => drop(answer(stream, &shared)),
+            Ok(stream) => drop(answer(&RuntimeFd::new(stream), &shared)),
             Err(_) => std::thread::sleep(Duration::from_millis(100)),
         }
     }
 }
 
-fn answer(mut stream: UnixStream, shared: &Shared) -> io::Result<()> {
+fn answer(mut stream: &UnixStream, shared: &Shared) -> io::Result<()> {
     let uid = sys::peer_uid(stream.as_raw_fd())?;
     if uid != 0 && uid != sys::effective_uid() {
         return Ok(());

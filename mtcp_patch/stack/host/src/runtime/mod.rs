@@ -34,7 +34,6 @@ mod wait;
 mod watch;
 mod watcher;
 
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -42,6 +41,7 @@ use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use crate::errno::Errno;
+use crate::runtime_fd::RuntimeFd;
 use crate::sys;
 use spin::Spin;
 use state::Inner;
@@ -84,7 +84,7 @@ const FORK_PATIENCE: Duration = Duration::from_millis(50);
 struct Shared {
     inner: Mutex<Inner>,
     /// Wakes the TCP thread.
-    kick: Arc<OwnedFd>,
+    kick: Arc<RuntimeFd>,
     /// The thread that ends the process, once it has begun to.
     ending: OnceLock<ThreadId>,
     /// Threads that are about to fork.

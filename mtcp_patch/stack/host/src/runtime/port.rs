@@ -13,6 +13,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::state::Inner;
 use crate::errno::Errno;
+use crate::runtime_fd::RuntimeFd;
 
 /// Kernel sockets kept for connections of ours in TIME-WAIT that we opened. The port of an older
 /// one goes back to the kernel early, so that a client that connects often does not run out of
@@ -21,7 +22,7 @@ pub(super) const MAX_RESERVING: usize = 32;
 
 /// A reserved local port and what the devices steer to us because of it.
 pub(super) struct Port {
-    pub socket: Socket,
+    pub socket: RuntimeFd<Socket>,
     /// Descriptions and orphaned connections that hold it.
     pub refs: u32,
     /// What was steered, to be taken back.
@@ -35,6 +36,7 @@ impl Port {
     pub fn new(family: i32, proto: i32) -> Result<Self, Errno> {
         let ty = Type::STREAM.nonblocking().cloexec();
         let socket = Socket::new_raw(Domain::from(family), ty, Some(Protocol::from(proto)))?;
+        let socket = RuntimeFd::new(socket);
         Ok(Self { socket, refs: 1, steered: Vec::new(), chosen_for_it: false })
     }
 
@@ -74,7 +76,7 @@ impl Port {
     /// The same kernel socket for a forked child, which shares it with its parent.
     pub fn inherit(&self) -> Result<Self, Errno> {
         Ok(Self {
-            socket: self.socket.try_clone()?,
+            socket: RuntimeFd::new(self.socket.try_clone()?),
             refs: 1,
             steered: Vec::new(),
             chosen_for_it: false,

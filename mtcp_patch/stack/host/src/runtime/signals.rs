@@ -5,11 +5,12 @@
 //! replaces the default.
 
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use super::Runtime;
 use crate::errno::Errno;
+use crate::runtime_fd::RuntimeFd;
 use crate::sys;
 
 const SIGNALS: [libc::c_int; 2] = [libc::SIGTERM, libc::SIGHUP];
@@ -80,7 +81,7 @@ pub(super) fn start() -> Result<(), Errno> {
     Ok(())
 }
 
-fn wait(wake: &OwnedFd) {
+fn wait(wake: &RuntimeFd) {
     sys::block_all_signals();
     let mut fds = [sys::readable(wake.as_raw_fd())];
     // All signals are blocked: nothing but the handler's write ends this.

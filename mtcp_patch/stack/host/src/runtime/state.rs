@@ -2,7 +2,6 @@
 //! waits for them. One driver at a time holds it, so nothing inside needs a lock of its own.
 
 use std::collections::{HashMap, VecDeque};
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use mtcp_engine::time::Instant;
@@ -17,6 +16,7 @@ use super::settings::Settings;
 use super::vfd::{Vfd, VfdTable};
 use super::watcher::{Watcher, ALWAYS, ERR, HUP, IN, OUT};
 use crate::errno::Errno;
+use crate::runtime_fd::RuntimeFd;
 use crate::sys;
 
 /// An application thread that sleeps on the devices on everybody's behalf.
@@ -71,7 +71,7 @@ pub(super) struct Inner {
     /// When the TCP thread will wake by itself, in the engine's time, where it minds the timers.
     pub tcp_until: Option<Instant>,
     /// Wakes the TCP thread.
-    kick: Arc<OwnedFd>,
+    kick: Arc<RuntimeFd>,
     /// Turns driven by application threads.
     pub app_turns: u64,
     /// Raised when the TCP thread shall end.
@@ -81,7 +81,7 @@ pub(super) struct Inner {
 
 impl Inner {
     /// An empty state; devices are opened later.
-    pub fn new(settings: &Settings, kick: Arc<OwnedFd>) -> Result<Self, Errno> {
+    pub fn new(settings: &Settings, kick: Arc<RuntimeFd>) -> Result<Self, Errno> {
         let seed = sys::random_seed()?;
         let devices = Devices::new(settings.devices.clone());
         let mut shard = Shard::new(settings.engine.clone(), seed);
@@ -135,7 +135,7 @@ impl Inner {
     }
 
     /// What wakes the TCP thread.
-    pub fn kick(&self) -> Arc<OwnedFd> {
+    pub fn kick(&self) -> Arc<RuntimeFd> {
         Arc::clone(&self.kick)
     }
 

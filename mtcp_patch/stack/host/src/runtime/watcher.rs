@@ -6,12 +6,13 @@
 //! stale candidate costs a look and never a wrong answer.
 
 use std::collections::{HashMap, VecDeque};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 
 use super::spin::Contending;
 use super::vfd::{Vfd, VFD_BASE};
 use super::WATCHER_TOKEN;
 use crate::errno::Errno;
+use crate::runtime_fd::RuntimeFd;
 use crate::sys;
 
 /// poll(2) and epoll(7) share these values.
@@ -44,7 +45,7 @@ pub(super) struct Interest {
 pub(super) struct Watcher {
     /// A real epoll in which kernel halves of virtual descriptors are registered.
     pub epfd: Option<RawFd>,
-    pub eventfd: OwnedFd,
+    pub eventfd: RuntimeFd,
     interest: Vec<Option<Interest>>,
     pub len: usize,
     pub ready: VecDeque<Vfd>,
@@ -67,7 +68,7 @@ pub(super) struct Watcher {
     pub gone: Vec<Vfd>,
     /// Kernel sockets behind virtual descriptors that are registered in `epfd`.
     /// Each with its own number where a duplicate has the socket's.
-    pub halves: HashMap<Vfd, Option<OwnedFd>>,
+    pub halves: HashMap<Vfd, Option<RuntimeFd>>,
     /// Counts this set's sleeper among those who want to run, from its wake-up on.
     contending: Option<Contending>,
     signaled: bool,
@@ -198,7 +199,7 @@ impl Watcher {
             return Ok(());
         }
         let Some(own) = self.halves.get(&vfd) else { return Ok(()) };
-        let fd = own.as_ref().map_or(fd, AsRawFd::as_raw_fd);
+        let fd = own.as_ref().map_or(fd, |own| own.as_raw_fd());
         let done = sys::epoll_ctl(epfd, op, fd, events, vfd as u64);
         if op == libc::EPOLL_CTL_DEL {
             self.halves.remove(&vfd);

@@ -8,6 +8,7 @@ use std::mem::size_of;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::asm::Insn;
+use crate::runtime_fd::RuntimeFd;
 
 const CMD_MAP_CREATE: libc::c_int = 0;
 const CMD_MAP_UPDATE: libc::c_int = 2;
@@ -84,11 +85,11 @@ fn bpf<T>(cmd: libc::c_int, attr: &T) -> io::Result<libc::c_long> {
     Ok(result)
 }
 
-fn bpf_fd<T>(cmd: libc::c_int, attr: &T) -> io::Result<OwnedFd> {
+fn bpf_fd<T>(cmd: libc::c_int, attr: &T) -> io::Result<RuntimeFd> {
     let fd = bpf(cmd, attr)?;
     let fd = i32::try_from(fd).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
     // SAFETY: the kernel has just handed us this descriptor (close-on-exec) and nobody else has it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    Ok(RuntimeFd::new(unsafe { OwnedFd::from_raw_fd(fd) }))
 }
 
 fn raw(fd: BorrowedFd<'_>) -> u32 {
@@ -110,7 +111,7 @@ fn name(text: &str) -> [u8; 16] {
 
 /// A map and the sizes that every access to it must have.
 pub struct Map {
-    fd: OwnedFd,
+    fd: RuntimeFd,
     key_bytes: usize,
     value_bytes: usize,
 }
@@ -165,7 +166,7 @@ impl Map {
 }
 
 /// Loads an XDP program. On refusal the error carries the end of the verifier's log.
-pub fn load_xdp(insns: &[Insn], flags: u32, what: &str) -> io::Result<OwnedFd> {
+pub fn load_xdp(insns: &[Insn], flags: u32, what: &str) -> io::Result<RuntimeFd> {
     let mut attr = ProgLoad {
         prog_type: PROG_TYPE_XDP,
         insn_count: insns.len() as u32,
@@ -201,7 +202,7 @@ fn explain(error: &io::Error, log: &[u8]) -> io::Error {
 
 /// Attaches `prog` to an interface for as long as the returned descriptor is open anywhere: when
 /// the process dies the kernel detaches it.
-pub fn attach_xdp(prog: BorrowedFd<'_>, ifindex: u32, mode: u32) -> io::Result<OwnedFd> {
+pub fn attach_xdp(prog: BorrowedFd<'_>, ifindex: u32, mode: u32) -> io::Result<RuntimeFd> {
     let attr = LinkCreate { prog: raw(prog), ifindex, attach_type: ATTACH_TYPE_XDP, flags: mode };
     bpf_fd(CMD_LINK_CREATE, &attr)
 }

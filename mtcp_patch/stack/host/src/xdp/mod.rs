@@ -12,11 +12,12 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
 use mtcp_engine::device::{Caps, Device, Medium, RxChecksum};
 
+use crate::runtime_fd::RuntimeFd;
 use crate::{addrs, sysctl};
 
 pub mod asm;
@@ -81,10 +82,10 @@ impl Default for XdpOptions {
 /// An open interface.
 pub struct XdpDevice {
     // Fields drop in order: first nothing is redirected any more, then the sockets close.
-    _link: OwnedFd,
+    _link: RuntimeFd,
     queues: Vec<Queue>,
     steering: Steering,
-    readable: Option<OwnedFd>,
+    readable: Option<RuntimeFd>,
     /// The queue that `receive` begins with, so that none starves.
     next_queue: usize,
     interface: Interface,
@@ -299,7 +300,7 @@ fn attach(
     options: &XdpOptions,
     deadline: Instant,
     notes: &mut Vec<String>,
-) -> Result<(OwnedFd, bool), OpenError> {
+) -> Result<(RuntimeFd, bool), OpenError> {
     // Loopback has no native mode.
     let mut native = options.native && !interface.loopback;
     loop {

@@ -9,6 +9,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use super::ring::{Consumer, Offsets, Producer};
 use super::txpool::TxPool;
 use super::umem::{Mapping, Umem, CHUNK_BYTES};
+use crate::runtime_fd::RuntimeFd;
 
 /// Most bytes of one frame, either way: Ethernet, IPv6 and the most that its length field can say.
 pub const MAX_FRAME_BYTES: usize = 14 + 40 + 65_535;
@@ -62,7 +63,7 @@ pub struct Queue {
     /// Whether the last `flush` left descriptors behind.
     unsent: bool,
     /// Last, so that the rings are unmapped before the socket closes.
-    fd: OwnedFd,
+    fd: RuntimeFd,
 }
 
 fn set_option<T>(fd: RawFd, name: libc::c_int, value: &T) -> io::Result<()> {
@@ -133,7 +134,8 @@ impl Queue {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: a descriptor that we have just made and nobody else has.
-        let owned = unsafe { OwnedFd::from_raw_fd(fd) };
+        let owned = RuntimeFd::new(unsafe { OwnedFd::from_raw_fd(fd) });
+        let fd = owned.as_raw_fd();
         let umem = Umem::new(rx_chunks, tx_chunks)?;
         let registration = libc::xdp_umem_reg {
             addr: umem.address(),

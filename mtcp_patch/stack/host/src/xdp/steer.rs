@@ -10,12 +10,13 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
 use super::asm::{
     Alu, AsmError, Assembler, Cond, Insn, Label, Reg, Size, FP, R0, R1, R2, R3, R4, R5, R6, R7, R8,
 };
 use super::bpf::{self, Map};
+use crate::runtime_fd::RuntimeFd;
 
 /// Most addresses and ports that one device steers at once. The kernel allocates all of them at
 /// once, 6 MB: allocating each when it comes made steering cost 5 µs instead of 2.
@@ -262,7 +263,7 @@ fn quoted_ipv6(a: &mut Assembler, pass: Label) {
 pub struct Steering {
     owned: Map,
     sockets: Map,
-    program: OwnedFd,
+    program: RuntimeFd,
     frags: bool,
     /// How many times each key was asked for: several listeners may share one (SO_REUSEPORT).
     users: HashMap<Key, u32>,
@@ -298,7 +299,7 @@ impl Steering {
     }
 
     /// Attaches the program; it leaves with the descriptor.
-    pub fn attach(&self, ifindex: u32, mode: u32) -> io::Result<OwnedFd> {
+    pub fn attach(&self, ifindex: u32, mode: u32) -> io::Result<RuntimeFd> {
         bpf::attach_xdp(self.program.as_fd(), ifindex, mode)
     }
 
