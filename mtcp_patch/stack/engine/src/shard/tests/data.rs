@@ -444,3 +444,19 @@ fn an_unreachable_host_ends_a_connect_but_not_a_connection() {
     b.shard.handle_icmp(b.now, &icmp);
     assert_eq!((b.state(id), b.shard.take_error(id)), (State::Established, None));
 }
+
+/// RFC 9293 3.10.7.4, fifth step: SND.UNA =< SEG.ACK. Found by `make sim SEED=929`.
+#[test]
+fn an_old_acknowledgment_on_a_newer_segment_does_not_move_the_window() {
+    let (mut b, id) = Bench::accepted();
+    b.peer_wnd = 2000;
+    b.peer(A, 1, 1, b"");
+    b.send(id, &[1; 10_000]).unwrap();
+    assert_eq!(b.sent().iter().map(|s| s.payload.len()).sum::<usize>(), 2000);
+    b.peer_wnd = 0;
+    b.peer(A, 1, 2001, b"");
+    // It was on the way when that acknowledgment overtook it.
+    b.peer_wnd = 2000;
+    b.peer(A, 2, 1, b"y");
+    assert_eq!(b.sent().iter().map(|s| s.payload.len()).sum::<usize>(), 0);
+}
