@@ -7,7 +7,7 @@
 
 use mtcp_engine::device::{Caps, Medium, RxChecksum};
 use mtcp_engine::random::SplitMix64;
-use mtcp_engine::wire::checksum::Sum;
+use mtcp_engine::wire::repair::repair;
 use mtcp_engine::wire::{arp, ndp, parse, Drop, Flags, Header, Link, Options, Parsed, Seq};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
@@ -122,47 +122,6 @@ fn mutate(random: &mut Random, packet: &mut Vec<u8>) {
             4 => drop(packet.drain(at..(at + random.below(9)).min(len))),
             _ => packet.extend_from_within(at..),
         }
-    }
-}
-
-/// Makes lengths and checksums right again, so that the harm gets past them.
-fn repair(packet: &mut [u8]) {
-    let len = packet.len();
-    match packet.first().map(|first| first >> 4) {
-        Some(4) if len >= 20 => {
-            packet[2..4].copy_from_slice(&(len as u16).to_be_bytes());
-            packet[10..12].fill(0);
-            let header_len = (usize::from(packet[0] & 15) * 4).min(len);
-            let check = Sum::default().bytes(&packet[..header_len]).finish();
-            packet[10..12].copy_from_slice(&check.to_be_bytes());
-            let (protocol, addresses) = (packet[9], packet[12..20].to_vec());
-            repair_transport(protocol, &addresses, &mut packet[header_len..]);
-        }
-        Some(6) if len >= 40 => {
-            packet[4..6].copy_from_slice(&((len - 40) as u16).to_be_bytes());
-            let (next, addresses) = (packet[6], packet[8..40].to_vec());
-            repair_transport(next, &addresses, &mut packet[40..]);
-        }
-        _ => {}
-    }
-}
-
-fn repair_transport(protocol: u8, addresses: &[u8], segment: &mut [u8]) {
-    let (at, pseudo) = match protocol {
-        6 => (16, true),
-        58 => (2, true),
-        1 => (2, false),
-        _ => return,
-    };
-    let sum = if pseudo {
-        Sum::default().pseudo_header(addresses, protocol, segment.len())
-    } else {
-        Sum::default()
-    };
-    if let Some(field) = segment.get_mut(at..at + 2) {
-        field.fill(0);
-        let check = sum.bytes(segment).finish().to_be_bytes();
-        segment[at..at + 2].copy_from_slice(&check);
     }
 }
 

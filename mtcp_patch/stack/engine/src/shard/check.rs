@@ -49,11 +49,11 @@ impl Shard {
 
 fn check_tcb(tcb: &Tcb) -> Result<(), String> {
     let require = |holds: bool, what: &str| if holds { Ok(()) } else { Err(String::from(what)) };
-    let (una, max) = (tcb.snd_una, tcb.snd_max);
+    let (una, nxt) = (tcb.snd_una, tcb.snd_nxt);
     let listed = tcb.state.is_synchronized() && tcb.state != State::TimeWait;
-    require(!listed || tcb.sent.check(una, max, tcb.sack_ok), "the list of sent segments")?;
-    require(!listed || tcb.sent.is_empty() == (una == max), "segments out, or none")?;
-    require(tcb.snd_una.le(tcb.snd_nxt) && tcb.snd_nxt.le(tcb.snd_max), "SND.UNA, NXT, MAX")?;
+    require(!listed || tcb.sent.check(una, nxt, tcb.sack_ok), "the list of sent segments")?;
+    require(!listed || tcb.sent.is_empty() == (una == nxt), "segments out, or none")?;
+    require(una.le(nxt), "SND.UNA beyond SND.NXT")?;
     require(tcb.rcv_nxt.le(tcb.rcv_adv) || tcb.rcv_fin.is_some(), "RCV.NXT beyond the window")?;
     require(tcb.rcv_wup.le(tcb.rcv_nxt), "acknowledged more than received")?;
     let over = tcb.state == State::Closed;

@@ -236,7 +236,7 @@ impl Env {
             link: tcb.link,
             src: tcb.local,
             dst: tcb.remote,
-            seq: tcb.snd_max,
+            seq: tcb.snd_nxt,
             ack: tcb.rcv_nxt,
             flags: Flags::RST | Flags::ACK,
             wnd: 0,

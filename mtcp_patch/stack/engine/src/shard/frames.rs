@@ -139,7 +139,7 @@ impl Shard {
                     }
                     Some(Slot::Conn(tcb)) => {
                         // The application still holds it, and sees a connection that is over.
-                        let floor = tcb.snd_max;
+                        let floor = tcb.snd_nxt;
                         tcb.finish(&mut self.env);
                         self.settle(id, now);
                         floor

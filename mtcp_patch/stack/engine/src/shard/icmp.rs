@@ -16,7 +16,7 @@ impl Shard {
         let id = match found.and_then(|index| self.conns.at(index)) {
             Some(Slot::Conn(tcb)) => {
                 // RFC 5927 4.1: it must speak of something that is in flight.
-                if error.seq.lt(tcb.snd_una) || error.seq.ge(tcb.snd_max) {
+                if error.seq.lt(tcb.snd_una) || error.seq.ge(tcb.snd_nxt) {
                     self.env.stats.refuse(Refusal::IcmpOutsideWindow);
                     return;
                 }

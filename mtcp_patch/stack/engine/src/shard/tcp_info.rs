@@ -135,7 +135,7 @@ impl Shard {
 fn describe(tcb: &Tcb, now: Instant) -> TcpInfo {
     let account = &tcb.account;
     let (busy_us, rwnd_limited_us, sndbuf_limited_us) = account.chronograph.read(now);
-    let unsent = u32::try_from(tcb.data_end() - tcb.snd_max).unwrap_or(0);
+    let unsent = tcb.unsent();
     let fin = tcb.rcv_fin.is_some_and(|fin| tcb.rcv_nxt.gt(fin));
     let overhead = header_bytes(&tcb.local) + tcb.less_options(u32::MAX).abs_diff(u32::MAX);
     TcpInfo {

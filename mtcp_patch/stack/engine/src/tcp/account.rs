@@ -133,12 +133,11 @@ impl Account {
 /// Notes what the sender does from now on; to be called whenever that may have changed. `blocked`:
 /// data waits that only the peer's window holds back.
 pub(crate) fn phase(tcb: &mut Tcb, now: Instant, blocked: bool) {
-    let unsent = tcb.data_end().gt(tcb.snd_nxt);
     let phase = if tcb.tx.is_empty() {
         Phase::Idle
     } else if blocked {
         Phase::RwndLimited
-    } else if !unsent && tcb.no_space.get() && !tcb.is_cwnd_limited() {
+    } else if tcb.unsent() == 0 && tcb.no_space.get() && !tcb.is_cwnd_limited() {
         Phase::SndbufLimited
     } else {
         Phase::Busy

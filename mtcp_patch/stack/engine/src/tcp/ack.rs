@@ -71,7 +71,7 @@ struct Prior {
 /// RFC 5961 5.2: SND.UNA - MAX.SND.WND <= SEG.ACK <= SND.NXT, or a challenge is the answer.
 pub(crate) fn is_valid(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>) -> bool {
     let oldest = tcb.snd_una - tcb.max_snd_wnd.min(1 << 30);
-    if seg.ack.gt(tcb.snd_max) || seg.ack.lt(oldest) {
+    if seg.ack.gt(tcb.snd_nxt) || seg.ack.lt(oldest) {
         env.stats.refuse(Refusal::BadAck);
         env.challenge(tcb, now);
         return false;
@@ -279,7 +279,7 @@ fn move_window(tcb: &mut Tcb, now: Instant, prior: Prior, news: &News, rtt_us: O
         min_rtt_us: tcb.rtt.min_us().unwrap_or(0),
         now,
         snd_una: tcb.snd_una,
-        snd_max: tcb.snd_max,
+        snd_nxt: tcb.snd_nxt,
         limited: tcb.congestion.is_limited(),
     };
     tcb.congestion.on_ack(&ack);

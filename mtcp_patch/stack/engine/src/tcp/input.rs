@@ -30,7 +30,7 @@ pub(crate) fn segment_arrives(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &
 fn in_syn_sent(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>) {
     let acks = seg.flags.contains(Flags::ACK);
     let reset = seg.flags.contains(Flags::RST);
-    if acks && (seg.ack.le(tcb.iss) || seg.ack.gt(tcb.snd_max)) {
+    if acks && (seg.ack.le(tcb.iss) || seg.ack.gt(tcb.snd_nxt)) {
         if !reset {
             env.reply_reset(tcb.device, seg);
         }
@@ -112,7 +112,6 @@ fn established(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>) {
     tcb.stalled_since = None;
     tcb.account.established(now);
     tcb.timed = None;
-    tcb.snd_nxt = tcb.snd_una;
     tcb.snd_sml = tcb.snd_una;
     tcb.snd_wl2 = seg.ack;
     if tcb.close_wanted {
@@ -202,7 +201,7 @@ fn is_ack_welcome(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>,
     if tcb.state != State::SynReceived {
         return ack::is_valid(tcb, env, now, seg);
     }
-    if seg.ack.le(tcb.snd_una) || seg.ack.gt(tcb.snd_max) {
+    if seg.ack.le(tcb.snd_una) || seg.ack.gt(tcb.snd_nxt) {
         env.reply_reset(tcb.device, seg);
         return false;
     }

@@ -38,6 +38,8 @@ struct Plan {
     seq: Seq,
     len: u32,
     fin: bool,
+    /// New, and less than the most that fits into a segment.
+    small: bool,
     /// Which of the sent segments it is; `None`: a new one.
     again: Option<usize>,
 }
@@ -81,8 +83,12 @@ fn sack_blocks(tcb: &Tcb) -> Blocks {
 /// What fits into the next segment, in bytes: SACK blocks take their room from the payload
 /// (RFC 9293 3.7.1, MUST-16).
 fn payload_limit(tcb: &Tcb) -> u32 {
-    let sack = Options { sack: sack_blocks(tcb), ..Options::default() };
-    tcb.mss.saturating_sub(sack.len() as u32).max(1)
+    let sack = sack_blocks(tcb);
+    if sack[0].is_none() {
+        return tcb.mss;
+    }
+    let options = Options { sack, ..Options::default() };
+    tcb.mss.saturating_sub(options.len() as u32).max(1)
 }
 
 /// The SYN of a connection in SYN-SENT, the SYN-ACK of one in SYN-RECEIVED.
@@ -111,14 +117,13 @@ pub(crate) fn syn_header(tcb: &mut Tcb, env: &mut Env, now: Instant) -> Header {
 
 /// Our SYN has left.
 pub(crate) fn syn_sent(tcb: &mut Tcb) {
-    tcb.snd_max = tcb.iss + 1;
-    tcb.snd_nxt = tcb.snd_max;
+    tcb.snd_nxt = tcb.iss + 1;
     tcb.rcv_wup = tcb.rcv_nxt;
 }
 
 /// The acknowledgment of everything that has arrived.
 pub(crate) fn acknowledgment_header(tcb: &mut Tcb, env: &mut Env, now: Instant) -> Header {
-    let seq = tcb.snd_max;
+    let seq = tcb.snd_nxt;
     header(tcb, env, now, seq, Flags::ACK)
 }
 
@@ -131,8 +136,9 @@ pub(crate) fn control(tcb: &mut Tcb, env: &mut Env, now: Instant, sink: &mut Sin
     if !sink.put(env, &header, [&[], &[]]) {
         return Turn::Refused;
     }
-    tcb.account.sent(now, 0, tcb.snd_max.gt(tcb.iss));
-    if tcb.snd_max.gt(tcb.iss) {
+    let again = tcb.snd_nxt.gt(tcb.iss);
+    tcb.account.sent(now, 0, again);
+    if again {
         env.stats.retransmits += 1;
         tcb.retransmits += 1;
         tcb.timed = None;
@@ -168,8 +174,7 @@ pub(crate) fn acknowledgment(
         acknowledged(tcb);
     }
     if tcb.ack_due {
-        let seq = tcb.snd_max;
-        let header = header(tcb, env, now, seq, Flags::ACK);
+        let header = acknowledgment_header(tcb, env, now);
         if !sink.put(env, &header, [&[], &[]]) {
             return Turn::Refused;
         }
@@ -264,17 +269,22 @@ fn plan_again(tcb: &mut Tcb, index: usize) -> Option<Plan> {
         if !tcb.sent.split(index, most) {
             return None;
         }
-        return Some(Plan { seq: segment.seq, len: most, fin: false, again: Some(index) });
+        return Some(Plan {
+            seq: segment.seq,
+            len: most,
+            fin: false,
+            small: false,
+            again: Some(index),
+        });
     }
     let fin = segment.end.gt(tcb.data_end());
-    Some(Plan { seq: segment.seq, len, fin, again: Some(index) })
+    Some(Plan { seq: segment.seq, len, fin, small: false, again: Some(index) })
 }
 
 /// The next new segment that the peer's window and the rules against small ones let go.
 fn plan_new(tcb: &Tcb) -> Option<Plan> {
     let data_end = tcb.data_end();
-    // Zero as well when the FIN has been sent, which is one past the data.
-    let unsent = u32::try_from(data_end - tcb.snd_nxt).unwrap_or(0);
+    let unsent = tcb.unsent();
     let fin_unsent = tcb.state.fin_outstanding() && tcb.snd_nxt.le(data_end);
     if (unsent == 0 && !fin_unsent) || tcb.sent.is_full() {
         return None;
@@ -296,13 +306,13 @@ fn plan_new(tcb: &Tcb) -> Option<Plan> {
             // RFC 9293 3.8.6.2.1 (MUST-38): cut by the window, only half of the largest one seen is worth a segment.
             len >= tcb.max_snd_wnd / 2
         };
-    go.then_some(Plan { seq: tcb.snd_nxt, len, fin, again: None })
+    go.then_some(Plan { seq: tcb.snd_nxt, len, fin, small: len < mss, again: None })
 }
 
 /// Minshall's variant of Nagle's rule, as Linux has it: only another small segment in flight
 /// holds a small one back.
 fn small_in_flight(tcb: &Tcb) -> bool {
-    tcb.snd_sml.gt(tcb.snd_una) && tcb.snd_sml.le(tcb.snd_max)
+    tcb.snd_sml.gt(tcb.snd_una) && tcb.snd_sml.le(tcb.snd_nxt)
 }
 
 fn send(tcb: &mut Tcb, env: &mut Env, now: Instant, sink: &mut Sink<'_>, plan: Plan) -> bool {
@@ -319,7 +329,8 @@ fn send(tcb: &mut Tcb, env: &mut Env, now: Instant, sink: &mut Sink<'_>, plan: P
     }
     let (marks, ecn) = tcb.ecn.stamp(plan.len, plan.again.is_some());
     let mut header = Header { ecn, ..header(tcb, env, now, plan.seq, flags | marks) };
-    let whole = header.options.sack[0].is_none() || plan.len <= payload_limit(tcb);
+    let whole =
+        plan.again.is_none() || header.options.sack[0].is_none() || plan.len <= payload_limit(tcb);
     if !whole {
         // A repetition keeps its size; the blocks leave with the next acknowledgment.
         header.options.sack = Blocks::default();
@@ -362,12 +373,11 @@ fn send(tcb: &mut Tcb, env: &mut Env, now: Instant, sink: &mut Sink<'_>, plan: P
 fn sent_new(tcb: &mut Tcb, env: &mut Env, now: Instant, plan: Plan, end: Seq) {
     tcb.bytes_out += u64::from(plan.len);
     tcb.sent.push(plan.seq, end, now);
-    if plan.len < payload_limit(tcb) {
+    if plan.small {
         tcb.snd_sml = end;
         tcb.push = false;
     }
     tcb.snd_nxt = end;
-    tcb.snd_max = end;
     let probing = tcb.recovery.pending == Pending::LossProbe;
     if tcb.persist || probing || !tcb.timers.is_running(Timer::Retransmit) {
         // RFC 6298 (5.1).
@@ -389,14 +399,13 @@ fn repeated(tcb: &mut Tcb, env: &mut Env, now: Instant, index: usize) {
 
 /// Whether the peer's window, and nothing else, holds data back.
 fn is_rwnd_limited(tcb: &Tcb) -> bool {
-    let unsent = tcb.data_end().gt(tcb.snd_nxt);
-    let flight = u32::try_from(tcb.snd_nxt - tcb.snd_una).unwrap_or(0);
-    unsent && !tcb.is_cwnd_limited() && tcb.snd_wnd.saturating_sub(flight) < tcb.mss
+    let room = tcb.snd_wnd.saturating_sub(tcb.in_flight());
+    tcb.unsent() > 0 && !tcb.is_cwnd_limited() && room < tcb.mss
 }
 
 /// Nothing may leave now, but data waits: sees to it that something happens later.
 fn wait_for_room(tcb: &mut Tcb, env: &mut Env, now: Instant) {
-    let unsent = u32::try_from(tcb.data_end() - tcb.snd_nxt).unwrap_or(0);
+    let unsent = tcb.unsent();
     if unsent == 0 || tcb.in_flight() > 0 {
         return;
     }

@@ -175,8 +175,7 @@ pub(crate) fn on_ack(
 /// it. It may still be on its way to say more; then the timeout forgets what it said.
 fn wait_for_reneged(tcb: &mut Tcb, env: &mut Env, now: Instant, news: &mut News) {
     let patience = (tcb.rtt.srtt_us() / 2).max(10_000);
-    tcb.recovery.pending = Pending::Retransmit;
-    timer::start(tcb, env, Timer::Retransmit, now + patience);
+    start_timer(tcb, env, Pending::Retransmit, now + patience);
     news.rearm = false;
 }
 
@@ -212,15 +211,15 @@ fn in_loss(tcb: &mut Tcb, options: &Options, news: &mut News) {
         if news.original && try_undo_loss(tcb, options, true) {
             return;
         }
-        if tcb.snd_max.gt(tcb.recovery.high_seq) {
+        if tcb.snd_nxt.gt(tcb.recovery.high_seq) {
             // Step 3a: a duplicate after new data: the loss was real.
             if news.sacked || news.is_duplicate {
                 tcb.recovery.frto = false;
             }
         } else if news.una_advanced && !recovered {
-            tcb.recovery.high_seq = tcb.snd_max;
+            tcb.recovery.high_seq = tcb.snd_nxt;
             // Step 2b.
-            if tcb.data_end().gt(tcb.snd_max) && tcb.window_end().gt(tcb.snd_max) {
+            if tcb.data_end().gt(tcb.snd_nxt) && tcb.window_end().gt(tcb.snd_nxt) {
                 tcb.recovery.new_first = true;
                 return;
             }
@@ -233,7 +232,7 @@ fn in_loss(tcb: &mut Tcb, options: &Options, news: &mut News) {
         return;
     }
     if !tcb.sack_ok {
-        if tcb.snd_max.gt(tcb.recovery.high_seq) && news.is_duplicate {
+        if tcb.snd_nxt.gt(tcb.recovery.high_seq) && news.is_duplicate {
             reno::add_sack(tcb, news);
         } else if news.una_advanced {
             tcb.sent.sacked_out = 0;
@@ -252,8 +251,7 @@ fn identify_loss(tcb: &mut Tcb, env: &mut Env, now: Instant, news: &mut News) {
     }
     let retrans_out = tcb.sent.retrans_out();
     if let Some(us) = rack::detect_loss(tcb, now) {
-        tcb.recovery.pending = Pending::Reorder;
-        timer::start(tcb, env, Timer::Retransmit, now + us.saturating_add(TIMEOUT_MIN_US));
+        start_timer(tcb, env, Pending::Reorder, now + us.saturating_add(TIMEOUT_MIN_US));
         news.rearm = false;
     }
     news.lost_retrans |= tcb.sent.retrans_out() < retrans_out;
@@ -266,9 +264,7 @@ fn is_time_to_recover(tcb: &Tcb) -> bool {
 /// RFC 6675 5, RFC 6582 3.2 step 2: fast recovery begins.
 fn enter_recovery(tcb: &mut Tcb, env: &mut Env, now: Instant) {
     let retrans_out = tcb.sent.retrans_out();
-    if !any_retrans_done(tcb) {
-        tcb.recovery.undo.clear_stamp();
-    }
+    forget_stamp(tcb);
     tcb.recovery.undo.begin(tcb.snd_una, retrans_out);
     if tcb.recovery.in_reduction() {
         tcb.congestion.forget_prior();
@@ -291,7 +287,7 @@ fn enter_cwr(tcb: &mut Tcb, now: Instant) {
 }
 
 fn begin_reduction(tcb: &mut Tcb, now: Instant) {
-    tcb.recovery.high_seq = tcb.snd_max;
+    tcb.recovery.high_seq = tcb.snd_nxt;
     tcb.recovery.tlp.end();
     tcb.recovery.prr = Prr::begin(tcb.congestion.cwnd());
     tcb.congestion.reduce(now);
@@ -319,19 +315,24 @@ fn any_retrans_done(tcb: &Tcb) -> bool {
     tcb.sent.retrans_out() > 0 || repeated
 }
 
+/// Without a repetition there is none whose timestamp could tell anything.
+fn forget_stamp(tcb: &mut Tcb) {
+    if !any_retrans_done(tcb) {
+        tcb.recovery.undo.clear_stamp();
+    }
+}
+
 fn try_keep_open(tcb: &mut Tcb) {
     let disorder = tcb.sent.left_out() > 0 || any_retrans_done(tcb);
     let state = if disorder { CaState::Disorder } else { CaState::Open };
     if tcb.recovery.state != state {
         tcb.recovery.state = state;
-        tcb.recovery.high_seq = tcb.snd_max;
+        tcb.recovery.high_seq = tcb.snd_nxt;
     }
 }
 
 fn try_to_open(tcb: &mut Tcb, now: Instant, news: &News) {
-    if !any_retrans_done(tcb) {
-        tcb.recovery.undo.clear_stamp();
-    }
+    forget_stamp(tcb);
     if news.echo {
         enter_cwr(tcb, now);
     }
@@ -361,9 +362,7 @@ fn must_stay(tcb: &mut Tcb) -> bool {
     if tcb.sack_ok || tcb.snd_una != tcb.recovery.high_seq {
         return false;
     }
-    if !any_retrans_done(tcb) {
-        tcb.recovery.undo.clear_stamp();
-    }
+    forget_stamp(tcb);
     true
 }
 
@@ -399,9 +398,7 @@ fn try_undo_partial(tcb: &mut Tcb, options: &Options, prior_una: Seq) -> bool {
     if tcb.sent.retrans_out() > 0 {
         return true;
     }
-    if !any_retrans_done(tcb) {
-        tcb.recovery.undo.clear_stamp();
-    }
+    forget_stamp(tcb);
     undo_reduction(tcb, true);
     try_keep_open(tcb);
     false
@@ -479,7 +476,7 @@ pub(crate) fn on_timeout(tcb: &mut Tcb, now: Instant) {
     }
     tcb.ecn.on_reduction();
     tcb.recovery.state = CaState::Loss;
-    tcb.recovery.high_seq = tcb.snd_max;
+    tcb.recovery.high_seq = tcb.snd_nxt;
     tcb.recovery.frto = new_recovery || tcb.retries > 0;
     tcb.recovery.new_first = false;
     tcb.recovery.tlp.end();
@@ -500,8 +497,7 @@ pub(crate) fn on_reorder_timer(tcb: &mut Tcb, env: &mut Env, now: Instant) {
     env.enqueue(tcb, list::DATA);
     match wait {
         Some(us) => {
-            tcb.recovery.pending = Pending::Reorder;
-            timer::start(tcb, env, Timer::Retransmit, now + us.saturating_add(TIMEOUT_MIN_US));
+            start_timer(tcb, env, Pending::Reorder, now + us.saturating_add(TIMEOUT_MIN_US));
         }
         None => rearm_rto(tcb, env, now),
     }
@@ -510,13 +506,19 @@ pub(crate) fn on_reorder_timer(tcb: &mut Tcb, env: &mut Env, now: Instant) {
 /// RFC 6298 (5.2), (5.3): the retransmission timer for what is out, or none.
 pub(crate) fn rearm_rto(tcb: &mut Tcb, env: &mut Env, now: Instant) {
     tcb.persist = false;
-    tcb.recovery.pending = Pending::Retransmit;
     if tcb.in_flight() == 0 {
+        tcb.recovery.pending = Pending::Retransmit;
         timer::stop(tcb, Timer::Retransmit);
     } else {
         let rto = tcb.rtt.rto_us(env.config.rto_max_us);
-        timer::start(tcb, env, Timer::Retransmit, now + rto);
+        start_timer(tcb, env, Pending::Retransmit, now + rto);
     }
+}
+
+/// The one timer of retransmission, and what it means when it expires.
+pub(crate) fn start_timer(tcb: &mut Tcb, env: &mut Env, pending: Pending, at: Instant) {
+    tcb.recovery.pending = pending;
+    timer::start(tcb, env, Timer::Retransmit, at);
 }
 
 /// The path takes only smaller segments (RFC 1191 6.5): what is larger is sent again at once, and
@@ -530,7 +532,7 @@ pub(crate) fn resend_large(tcb: &mut Tcb, mss: u32) {
         index += 1;
     }
     if tcb.sent.lost_out() > 0 && tcb.recovery.state != CaState::Loss {
-        tcb.recovery.high_seq = tcb.snd_max;
+        tcb.recovery.high_seq = tcb.snd_nxt;
         tcb.congestion.forget_prior();
         tcb.recovery.undo.end();
         tcb.recovery.frto = false;

@@ -52,7 +52,7 @@ fn is_duplicate(first: (Seq, Seq), second: Option<(Seq, Seq)>, ack: Seq) -> bool
 
 /// RFC 2018 5 and RFC 5961's spirit: only what is outstanding can be acknowledged selectively.
 fn is_valid(tcb: &Tcb, (left, right): (Seq, Seq)) -> bool {
-    left.lt(right) && left.ge(tcb.snd_una) && right.le(tcb.snd_max)
+    left.lt(right) && left.ge(tcb.snd_una) && right.le(tcb.snd_nxt)
 }
 
 /// The part of a block that the last acknowledgment did not have.
@@ -102,7 +102,7 @@ fn take_block(tcb: &mut Tcb, now: Instant, block: (Seq, Seq), news: &mut News) {
 fn take_duplicate(tcb: &mut Tcb, (left, right): (Seq, Seq), prior_una: Seq, news: &mut News) {
     // As far back as anything that may still be on its way.
     let oldest = prior_una - tcb.max_snd_wnd.min(1 << 30);
-    if left.ge(right) || right.gt(tcb.snd_max) || left.lt(oldest) {
+    if left.ge(right) || right.gt(tcb.snd_nxt) || left.lt(oldest) {
         return;
     }
     let recovery = &mut tcb.recovery;

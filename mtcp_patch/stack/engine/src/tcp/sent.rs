@@ -43,6 +43,11 @@ impl SentSegment {
     }
 }
 
+/// Whether a segment with these marks is to be sent again.
+fn waits(marks: u8) -> bool {
+    marks & (mark::LOST | mark::RETRANS) == mark::LOST
+}
+
 /// The list and its counts, in segments.
 #[derive(Debug, Default)]
 pub(crate) struct Sent {
@@ -87,7 +92,7 @@ impl Sent {
 
     /// Segments that have left the network, one way or the other.
     pub(crate) fn left_out(&self) -> u32 {
-        self.sacked_out.saturating_add(self.lost_out)
+        self.left_out_with(self.lost_out)
     }
 
     /// The same if `lost` segments were lost.
@@ -142,9 +147,9 @@ impl Sent {
         }
         if marks & mark::LOST != 0 {
             self.lost_out = self.lost_out.saturating_sub(1);
-            if marks & mark::RETRANS == 0 {
-                self.waiting = self.waiting.saturating_sub(1);
-            }
+        }
+        if waits(marks) {
+            self.waiting = self.waiting.saturating_sub(1);
         }
         if marks & mark::RETRANS != 0 {
             self.retrans_out = self.retrans_out.saturating_sub(1);
@@ -170,8 +175,7 @@ impl Sent {
     pub(crate) fn mark_lost(&mut self, index: usize) {
         let Some(segment) = self.list.get_mut(index) else { return };
         let old = segment.marks;
-        let waits = old & (mark::LOST | mark::RETRANS) == mark::LOST;
-        if old & mark::SACKED != 0 || waits {
+        if old & mark::SACKED != 0 || waits(old) {
             return;
         }
         segment.marks = (old | mark::LOST) & !mark::RETRANS;
@@ -221,9 +225,8 @@ impl Sent {
         if self.waiting == 0 {
             return None;
         }
-        let waits = |s: &SentSegment| s.marks & (mark::LOST | mark::RETRANS) == mark::LOST;
         let from = self.index_after(self.resume);
-        (from..self.list.len()).find(|index| self.list.get(*index).is_some_and(waits))
+        (from..self.list.len()).find(|index| self.list.get(*index).is_some_and(|s| waits(s.marks)))
     }
 
     /// Nothing is lost after all.
@@ -261,7 +264,7 @@ impl Sent {
         self.sacked_out += u32::from(marks & mark::SACKED != 0);
         self.lost_out += u32::from(marks & mark::LOST != 0);
         self.retrans_out += u32::from(marks & mark::RETRANS != 0);
-        self.waiting += u32::from(marks & (mark::LOST | mark::RETRANS) == mark::LOST);
+        self.waiting += u32::from(waits(marks));
         true
     }
 
@@ -285,7 +288,7 @@ impl Sent {
             && (self.list.is_empty() || at == max)
             && count(&|m| m & mark::LOST != 0) == self.lost_out
             && count(&|m| m & mark::RETRANS != 0) == self.retrans_out
-            && count(&|m| m & (mark::LOST | mark::RETRANS) == mark::LOST) == self.waiting
+            && count(&waits) == self.waiting
             && (!sack || count(&|m| m & mark::SACKED != 0) == self.sacked_out)
             && (self.waiting == 0) == self.next_waiting().is_none()
             && self.list.iter().all(|s| !(s.has(mark::SACKED) && s.has(mark::LOST)))

@@ -70,10 +70,8 @@ pub(crate) struct Tcb {
     // Send sequence space. The send ring starts at SND.UNA once our SYN is acknowledged.
     pub(crate) iss: Seq,
     pub(crate) snd_una: Seq,
-    /// Next to send.
+    /// Next to send: one past the highest sequence number ever sent, for it never goes back.
     pub(crate) snd_nxt: Seq,
-    /// One past the highest sequence number ever sent.
-    pub(crate) snd_max: Seq,
     pub(crate) snd_wnd: u32,
     pub(crate) max_snd_wnd: u32,
     pub(crate) snd_wl1: Seq,
@@ -225,7 +223,6 @@ impl Tcb {
             iss: origin.iss,
             snd_una: origin.iss,
             snd_nxt: origin.iss,
-            snd_max: origin.iss,
             snd_wnd: 0,
             max_snd_wnd: 0,
             snd_wl1: Seq(0),
@@ -300,7 +297,12 @@ impl Tcb {
 
     /// Bytes sent and not acknowledged, SYN and FIN included.
     pub(crate) fn in_flight(&self) -> u32 {
-        u32::try_from(self.snd_max - self.snd_una).unwrap_or(0)
+        u32::try_from(self.snd_nxt - self.snd_una).unwrap_or(0)
+    }
+
+    /// Bytes of the send ring that were never sent; none when the FIN was, which is one past them.
+    pub(crate) fn unsent(&self) -> u32 {
+        u32::try_from(self.data_end() - self.snd_nxt).unwrap_or(0)
     }
 
     /// The sequence number after the last byte of the send ring; the FIN's, when there is one.
@@ -393,10 +395,8 @@ impl Tcb {
     /// Bytes not sent yet, and how many of them both windows let go. The latter leave with the next
     /// transmission and do not count against `TCP_NOTSENT_LOWAT` (Linux sends within `write`).
     fn notsent(&self) -> (u32, u32) {
-        let unsent = u32::try_from(self.data_end() - self.snd_nxt).unwrap_or(0);
-        let flight = u32::try_from(self.snd_nxt - self.snd_una).unwrap_or(0);
         let window = self.cwnd_bytes().min(self.snd_wnd);
-        (unsent, window.saturating_sub(flight))
+        (self.unsent(), window.saturating_sub(self.in_flight()))
     }
 
     /// Room for a write, in bytes.

@@ -87,7 +87,7 @@ impl TimeWait {
             remote: tcb.remote,
             device: tcb.device,
             link: tcb.link,
-            snd_nxt: tcb.snd_max,
+            snd_nxt: tcb.snd_nxt,
             rcv_nxt: tcb.rcv_nxt,
             rcv_wnd: window.min(65_535) as u16,
             timestamps: tcb.timestamps,

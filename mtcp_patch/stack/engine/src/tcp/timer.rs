@@ -326,7 +326,7 @@ pub(crate) fn restart_after_idle(tcb: &mut Tcb, env: &Env, now: Instant) {
     pmtu::retry(tcb, now);
     let rto = tcb.rtt.rto_us(env.config.rto_max_us);
     let idle = now.micros_since(tcb.last_sent);
-    let waits = tcb.data_end().gt(tcb.snd_nxt);
+    let waits = tcb.unsent() > 0;
     if env.config.slow_start_after_idle && waits && tcb.in_flight() == 0 && idle > rto {
         tcb.congestion.restart(idle, rto);
     }

@@ -4,7 +4,6 @@
 use super::ack::News;
 use super::recovery::{self, CaState, Pending};
 use super::tcb::{list, Tcb};
-use super::timer::{self, Timer};
 use crate::shard::Env;
 use crate::time::Instant;
 use crate::wire::Seq;
@@ -55,8 +54,7 @@ pub(crate) fn schedule(tcb: &mut Tcb, env: &mut Env, now: Instant, rto_us: u64) 
     let allowance =
         if tcb.sent.packets_out() == 1 { env.config.rto_min_us } else { TIMEOUT_MIN_US };
     let pto = 2 * srtt_us + allowance;
-    tcb.recovery.pending = Pending::LossProbe;
-    timer::start(tcb, env, Timer::Retransmit, now + pto.min(rto_us));
+    recovery::start_timer(tcb, env, Pending::LossProbe, now + pto.min(rto_us));
     true
 }
 

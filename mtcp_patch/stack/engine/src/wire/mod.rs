@@ -11,6 +11,8 @@ pub mod arp;
 pub mod checksum;
 pub mod icmp;
 pub mod ndp;
+#[cfg(any(test, feature = "sim"))]
+pub mod repair;
 
 mod address;
 mod drop;

@@ -7,6 +7,7 @@
 use mtcp_engine::CongestionControl;
 
 use super::desc::Kind;
+use super::options::cut;
 use super::state::Inner;
 use super::vfd::Vfd;
 use crate::errno::Errno;
@@ -43,7 +44,6 @@ impl Inner {
             let (level, name) = OPTION;
             sys::setsockopt(self.port(desc)?.fd(), level, name, value)?;
         }
-        let now = self.now();
         let desc = self.desc_mut(vfd)?;
         let Some(choice) = choice else {
             if desc.kind == Kind::Fresh {
@@ -53,22 +53,15 @@ impl Inner {
         };
         desc.pinned = desc.pinned.filter(|pinned| *pinned != OPTION);
         desc.options.congestion = choice;
-        let Kind::Conn { id, .. } = desc.kind else { return Ok(()) };
-        let is_ipv4 = self.shard.info(id).is_ok_and(|info| info.local.is_ipv4());
-        let options = self.desc(vfd)?.conn_options(is_ipv4);
-        self.shard.set_options(now, id, options);
-        Ok(())
+        self.apply_options(vfd)
     }
 }
 
 /// What getsockopt(2) answers: the name in 16 bytes, cut to the caller's buffer.
 pub(super) fn answer(choice: CongestionControl, buf: &mut [u8]) -> usize {
-    let name = choice.name().bytes().chain(std::iter::repeat(0)).take(NAME_BYTES);
-    let n = NAME_BYTES.min(buf.len());
-    for (to, from) in buf.iter_mut().zip(name) {
-        *to = from;
-    }
-    n
+    let mut value = [0; NAME_BYTES];
+    cut(&mut value, choice.name().as_bytes());
+    cut(buf, &value)
 }
 
 #[cfg(test)]

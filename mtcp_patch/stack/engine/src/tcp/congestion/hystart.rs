@@ -68,7 +68,7 @@ impl HyStart {
     fn begin_round(&mut self, ack: &Ack) {
         self.round_start = ack.now.micros as u32;
         self.last_ack = self.round_start;
-        self.end_seq = Some(ack.snd_max);
+        self.end_seq = Some(ack.snd_nxt);
         self.curr_rtt_us = u32::MAX;
         self.sample_cnt = 0;
     }

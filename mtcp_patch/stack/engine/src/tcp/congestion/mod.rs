@@ -122,7 +122,7 @@ pub(crate) struct Ack {
     pub(crate) now: Instant,
     /// SND.UNA after it, and the end of what has been sent: rounds are counted by them (HyStart).
     pub(crate) snd_una: Seq,
-    pub(crate) snd_max: Seq,
+    pub(crate) snd_nxt: Seq,
     /// The window, not the application, held the sender back.
     pub(crate) limited: bool,
 }

@@ -208,7 +208,6 @@ impl Inner {
             sys::setsockopt(scratch.fd(), level, name, value)?;
             kept_by(scratch.fd(), level, name)
         };
-        let now = self.now();
         let desc = self.desc_mut(vfd)?;
         if kernels {
             if kind == Kind::Fresh {
@@ -222,18 +221,30 @@ impl Inner {
         if !desc.owns_port {
             desc.remember(level, name, kept);
         }
-        if let Kind::Listener(id) = kind {
-            let desc = self.desc(vfd)?;
-            let inherit = desc.conn_options(desc.family == libc::AF_INET);
-            self.shard.set_listener_options(id, inherit);
-            return Ok(());
+        self.apply_options(vfd)?;
+        match kind {
+            Kind::Conn { id, .. } if (level, name) == (TCP, libc::TCP_QUICKACK) => {
+                self.shard.set_quickack(id, int(value)? & 1 != 0);
+            }
+            _ => {}
         }
-        let Kind::Conn { id, .. } = kind else { return Ok(()) };
-        let is_ipv4 = self.shard.info(id).is_ok_and(|info| info.local.is_ipv4());
-        let options = self.desc(vfd)?.conn_options(is_ipv4);
-        self.shard.set_options(now, id, options);
-        if (level, name) == (TCP, libc::TCP_QUICKACK) {
-            self.shard.set_quickack(id, int(value)? & 1 != 0);
+        Ok(())
+    }
+
+    /// What the description has been told since holds for its connection, or for those to come.
+    pub(super) fn apply_options(&mut self, vfd: Vfd) -> Result<(), Errno> {
+        let desc = self.desc(vfd)?;
+        match desc.kind {
+            Kind::Listener(id) => {
+                let inherit = desc.conn_options(desc.family == libc::AF_INET);
+                self.shard.set_listener_options(id, inherit);
+            }
+            Kind::Conn { id, .. } => {
+                let is_ipv4 = self.shard.info(id).is_ok_and(|info| info.local.is_ipv4());
+                let (options, now) = (desc.conn_options(is_ipv4), self.now());
+                self.shard.set_options(now, id, options);
+            }
+            _ => {}
         }
         Ok(())
     }
@@ -262,11 +273,7 @@ impl Inner {
                 return answer;
             }
             if let Some(value) = desc.recall(level, name) {
-                let n = value.len().min(buf.len());
-                for (to, from) in buf.iter_mut().zip(value) {
-                    *to = *from;
-                }
-                return Ok(n);
+                return Ok(cut(buf, value));
             }
         }
         let n = sys::getsockopt(self.port(desc)?.fd(), level, name, buf)?;
@@ -325,21 +332,20 @@ impl Inner {
 fn path_mtu(mtu: u32, buf: &mut [u8]) -> usize {
     let mut bytes = [0u8; 32];
     bytes[28..].copy_from_slice(&mtu.to_ne_bytes());
-    let n = bytes.len().min(buf.len());
-    for (to, from) in buf.iter_mut().zip(bytes) {
-        *to = from;
-    }
-    n
+    cut(buf, &bytes)
 }
 
-/// Writes an int as the kernel does: cut to the caller's buffer.
+/// Writes an int as the kernel does.
 fn put(buf: &mut [u8], value: i32) -> usize {
-    let bytes = value.to_ne_bytes();
-    let n = bytes.len().min(buf.len());
-    for (to, from) in buf.iter_mut().zip(bytes) {
-        *to = from;
+    cut(buf, &value.to_ne_bytes())
+}
+
+/// Writes a value cut to the caller's buffer, as the kernel does; how much that was.
+pub(super) fn cut(buf: &mut [u8], value: &[u8]) -> usize {
+    for (to, from) in buf.iter_mut().zip(value) {
+        *to = *from;
     }
-    n
+    value.len().min(buf.len())
 }
 
 impl Runtime {

@@ -17,7 +17,7 @@ pub(super) fn ack_at(now: Instant, acked: u32, rtt_us: Option<u64>) -> Ack {
         min_rtt_us: 0,
         now,
         snd_una: Seq(0),
-        snd_max: Seq(0),
+        snd_nxt: Seq(0),
         limited: true,
     }
 }

@@ -80,7 +80,7 @@ impl Sender {
             min_rtt_us: 0,
             now: self.now,
             snd_una: Seq(self.una),
-            snd_max: Seq(self.nxt),
+            snd_nxt: Seq(self.nxt),
             limited: self.c.is_limited(),
         };
         self.c.on_ack(&ack);
