@@ -1,0 +1,1 @@
+"""The matrix: what runs on the stack, in which version, with which outcome."""
