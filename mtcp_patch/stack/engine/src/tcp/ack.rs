@@ -66,6 +66,7 @@ struct Prior {
     packets_out: u32,
     in_flight: u32,
     lost: u32,
+    highest_sack: Option<Seq>,
 }
 
 /// RFC 5961 5.2: SND.UNA - MAX.SND.WND <= SEG.ACK <= SND.NXT, or a challenge is the answer.
@@ -87,6 +88,7 @@ pub(crate) fn process(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<
         packets_out: tcb.sent.packets_out(),
         in_flight: tcb.sent.in_flight(),
         lost: tcb.sent.lost,
+        highest_sack: tcb.sent.highest_sack(),
     };
     let echo = tcb.ecn.is_echo(seg) && seg.ack.ge(tcb.snd_una);
     let mut news = News { una_advanced: seg.ack.gt(tcb.snd_una), echo, ..News::default() };
@@ -191,6 +193,8 @@ fn take_off(
 ) -> Option<u64> {
     let sack = tcb.sack_ok;
     let highest = tcb.sent.highest_sack();
+    // What this very acknowledgment covers cumulatively did not arrive later than what its blocks say.
+    let overtaken = |seq: Seq| prior.highest_sack.is_some_and(|highest| seq.lt(highest));
     let mut acked = 0u32;
     let mut first_sent = None;
     while let Some(segment) = tcb.sent.pop_acked(tcb.snd_una, sack) {
@@ -200,7 +204,7 @@ fn take_off(
             news.retrans_acked = true;
         } else if !held {
             first_sent = first_sent.or(Some(segment.sent_at));
-            if highest.is_some_and(|highest| segment.seq.lt(highest)) && sack {
+            if sack && overtaken(segment.seq) {
                 news.note_reordered(segment.seq);
             }
             news.original |= segment.end.le(tcb.recovery.high_seq);

@@ -37,10 +37,14 @@ pub(crate) fn take_blocks(
     let mut kept = Seen::default();
     let from = usize::from(duplicate);
     for (slot, block) in kept.0.iter_mut().zip(blocks.into_iter().skip(from).flatten()) {
-        if is_valid(tcb, block) {
-            *slot = Some(block);
-            take_block(tcb, now, block, news);
-        }
+        *slot = Some(block).filter(|block| is_valid(tcb, *block));
+    }
+    // The newest stands first (RFC 2018 4). In the order of the numbers, for what one acknowledgment
+    // says of two blocks, the one before it being lost, is no reordering.
+    let una = tcb.snd_una;
+    kept.0.sort_unstable_by_key(|block| block.map_or(i32::MAX, |(left, _)| left - una));
+    for block in kept.0.into_iter().flatten() {
+        take_block(tcb, now, block, news);
     }
     tcb.sent.seen.get_or_insert_default().0 = kept.0;
 }

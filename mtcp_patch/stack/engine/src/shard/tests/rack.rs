@@ -56,6 +56,27 @@ fn reordering_seen_is_not_taken_for_loss() {
     assert!(info.snd_ssthresh > 1_000_000, "no reduction: {}", info.snd_ssthresh);
 }
 
+/// RFC 8985 6.2 step 3: what one acknowledgment covers cumulatively and what it says of later numbers
+/// arrived in order (a delayed acknowledgment, then a hole).
+#[test]
+fn a_stretched_acknowledgment_is_no_reordering() {
+    let (mut b, id) = Bench::in_flight(true);
+    b.sack(2, &[(3, 4)]);
+    assert_eq!(b.tcp_info(id).reord_seen, 0);
+    b.sack(2, &[(3, 6)]);
+    assert_eq!(b.segments()[0], 2, "three segments beyond the hole are enough");
+}
+
+/// The same for two blocks that are new together, because an acknowledgment was lost: the newest
+/// stands first (RFC 2018 4).
+#[test]
+fn two_new_blocks_are_no_reordering() {
+    let (mut b, id) = Bench::in_flight(true);
+    b.sack(1, &[(5, 7), (2, 4)]);
+    assert_eq!(b.tcp_info(id).reord_seen, 0);
+    assert_eq!(b.segments()[0], 1, "three segments beyond the hole are enough");
+}
+
 /// RFC 8985 6.2 step 4: a repetition without need widens the window.
 #[test]
 fn a_duplicate_report_widens_the_window() {
