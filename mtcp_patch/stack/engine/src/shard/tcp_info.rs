@@ -39,6 +39,10 @@ pub struct TcpInfo {
     pub ca_state: CaState,
     /// Both SYNs permitted selective acknowledgment.
     pub sack: bool,
+    /// Explicit congestion notification is negotiated.
+    pub ecn: bool,
+    /// Data came that was capable of it.
+    pub ecn_seen: bool,
     /// Segments sent and not acknowledged cumulatively.
     pub unacked_segs: u32,
     /// Segments of those that the peer holds, or that duplicate acknowledgments stand for.
@@ -151,6 +155,8 @@ fn describe(tcb: &Tcb, now: Instant) -> TcpInfo {
         rcv_mss: tcb.rcv_mss,
         ca_state: tcb.recovery.state,
         sack: tcb.sack_ok,
+        ecn: tcb.ecn.is_on() && tcb.state.is_synchronized(),
+        ecn_seen: tcb.ecn.is_seen(),
         unacked_segs: tcb.sent.packets_out(),
         sacked_segs: tcb.sent.sacked_out,
         lost_segs: tcb.sent.lost_out(),

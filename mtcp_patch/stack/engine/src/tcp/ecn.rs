@@ -38,12 +38,24 @@ pub(crate) struct Ecn {
     demand_cwr: bool,
     /// The window was reduced and the peer does not know (Linux: `TCP_ECN_QUEUE_CWR`).
     queue_cwr: bool,
+    /// Data came with ECT or CE (Linux: `TCP_ECN_SEEN`).
+    seen: bool,
 }
 
 impl Ecn {
     /// Before an active open.
     pub(crate) fn new(mode: EcnMode) -> Self {
         Self { on: mode == EcnMode::On, ..Self::default() }
+    }
+
+    /// Whether both sides can do it.
+    pub(crate) fn is_on(self) -> bool {
+        self.on
+    }
+
+    /// Whether the peer, and the path from it, have shown that they do.
+    pub(crate) fn is_seen(self) -> bool {
+        self.seen
     }
 
     /// The flags that a SYN adds, and a SYN-ACK.
@@ -110,6 +122,7 @@ impl Ecn {
         if !self.on {
             return false;
         }
+        self.seen |= seg.ecn != 0;
         let reduced = seg.flags.contains(Flags::CWR);
         if reduced {
             self.demand_cwr = false;

@@ -14,6 +14,8 @@ const MAX_BYTES: usize = 512;
 const TIMESTAMPS: u8 = 1;
 const SACK: u8 = 2;
 const WSCALE: u8 = 4;
+const ECN: u8 = 8;
+const ECN_SEEN: u8 = 16;
 
 /// Linux's numbers of the states (`include/net/tcp_states.h`).
 fn state_number(state: State) -> u8 {
@@ -68,8 +70,11 @@ fn layout(i: &TcpInfo) -> [u8; MAX_BYTES] {
     let mut l = Layout { bytes: [0; MAX_BYTES], at: 0 };
     let (snd_wscale, rcv_wscale) = i.wscale.unwrap_or((0, 0));
     let bit = |on: bool, bit: u8| if on { bit } else { 0 };
-    let options =
-        bit(i.timestamps, TIMESTAMPS) | bit(i.sack, SACK) | bit(i.wscale.is_some(), WSCALE);
+    let options = bit(i.timestamps, TIMESTAMPS)
+        | bit(i.sack, SACK)
+        | bit(i.wscale.is_some(), WSCALE)
+        | bit(i.ecn, ECN)
+        | bit(i.ecn_seen, ECN_SEEN);
     // state, ca_state, retransmits, probes, backoff, options
     l.u8s([state_number(i.state), i.ca_state as u8, i.retransmits, i.probes, i.backoff, options]);
     // The nibbles snd_wscale and rcv_wscale (the first is the low one), then two flags.
