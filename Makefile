@@ -42,7 +42,7 @@ lint: ## rustfmt, clippy, ruff, mypy --strict
 	@echo '== ruff'; $(PY) -m ruff check . && $(PY) -m ruff format --check .
 	@echo '== mypy --strict'; $(PY) -m mypy
 
-sim: ## one run of the two-host simulation (SEED=n; ARGS=--quiet for the outcome only)
+sim: ## one run of the simulation (SEED=n; ARGS=--quiet for the outcome only)
 	@cargo run -q -p mtcp-engine --example sim -- --seed $(SEED) $(ARGS)
 
 sims: ## N (1000) runs from seed FIRST (0), on all cores; stops at the first failure and says how to repeat it

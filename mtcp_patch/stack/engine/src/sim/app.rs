@@ -4,13 +4,14 @@ use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::net::SocketAddr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::{Random, Scenario, DEVICE};
+use super::{Random, Scenario, DEVICE, SERVER};
 use crate::device::Caps;
 use crate::event::{ready, ConnId, Error, Event, ListenerId};
 use crate::listen::ListenOptions;
 use crate::shard::{ConnectOptions, Path, Shard};
+use crate::tcp::congestion::CongestionControl;
 use crate::tcp::conn_options::{ConnOptions, Keepalive};
 use crate::time::Instant;
 use crate::wire::Link;
@@ -27,14 +28,35 @@ struct Intent {
     /// Pause between reads, in microseconds; 0: reads all there is.
     read_pause_us: u64,
     nodelay: bool,
+    cork: bool,
+    congestion: CongestionControl,
 }
 
 /// What both applications of a connection mean to do, by client port.
 pub(super) struct Plan {
     ends: Vec<[Intent; 2]>,
-    client: SocketAddr,
-    server: SocketAddr,
+    clients: usize,
+    v6: bool,
     link_dies: bool,
+}
+
+/// A host's letter, by its address.
+pub(super) fn name(address: IpAddr) -> char {
+    let last = match address {
+        IpAddr::V4(v4) => v4.octets()[3],
+        IpAddr::V6(v6) => v6.octets()[15],
+    };
+    char::from(b'@'.saturating_add(last))
+}
+
+/// The address of a host: the first client's ends in 1, the server's in 2.
+pub(super) fn address(host: usize, v6: bool) -> IpAddr {
+    let last = host as u8 + 1;
+    if v6 {
+        Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, u16::from(last)).into()
+    } else {
+        Ipv4Addr::new(10, 0, 0, last).into()
+    }
 }
 
 impl Plan {
@@ -45,15 +67,13 @@ impl Plan {
             let close_first = random.one_in(3);
             [a, Intent::new(scenario, random, close_first, false)]
         });
-        let ends = ends.collect();
-        let (client, server) = if scenario.v6 {
-            ("[fd00::1]:40000", "[fd00::2]:80")
-        } else {
-            ("10.0.0.1:40000", "10.0.0.2:80")
-        };
-        let nowhere = SocketAddr::from(([0; 4], 0));
-        let parse = |text: &str| text.parse().unwrap_or(nowhere);
-        Self { ends, client: parse(client), server: parse(server), link_dies: scenario.dies() }
+        let mut ends: Vec<[Intent; 2]> = ends.collect();
+        if scenario.various {
+            let mut random = Random::new(scenario.seed ^ 0x7a21_0e15);
+            ends.iter_mut().flatten().for_each(|intent| intent.vary(&mut random));
+        }
+        let (clients, v6) = (scenario.clients.max(1), scenario.v6);
+        Self { ends, clients, v6, link_dies: scenario.dies() }
     }
 }
 
@@ -62,7 +82,22 @@ impl Intent {
         let bytes = random.below(scenario.max_bytes + 1);
         let abort_after = abort.then(|| random.below(bytes + 1));
         let read_pause_us = if random.one_in(3) { 1 + random.below(100_000) } else { 0 };
-        Self { bytes, abort_after, close_first, read_pause_us, nodelay: random.one_in(2) }
+        Self {
+            bytes,
+            abort_after,
+            close_first,
+            read_pause_us,
+            nodelay: random.one_in(2),
+            cork: false,
+            congestion: CongestionControl::default(),
+        }
+    }
+
+    fn vary(&mut self, random: &mut Random) {
+        self.cork = random.one_in(3);
+        if random.one_in(2) {
+            self.congestion = CongestionControl::Reno;
+        }
     }
 }
 
@@ -72,7 +107,8 @@ impl Intent {
     fn options(&self) -> ConnOptions {
         let keepalive =
             Keepalive { on: true, idle_us: 30_000_000, interval_us: 5_000_000, count: 100 };
-        ConnOptions { nodelay: self.nodelay, keepalive, ..ConnOptions::default() }
+        let &Self { nodelay, cork, congestion, .. } = self;
+        ConnOptions { nodelay, cork, congestion, keepalive, ..ConnOptions::default() }
     }
 }
 
@@ -101,9 +137,12 @@ struct Endpoint {
 
 /// One host's application.
 pub(super) struct Application {
-    client: bool,
+    /// Which of the clients it is; `None`: the server.
+    client: Option<usize>,
+    clients: usize,
     plan_ends: Vec<[Intent; 2]>,
-    addresses: (SocketAddr, SocketAddr),
+    address: IpAddr,
+    server: SocketAddr,
     listener: Option<ListenerId>,
     open: BTreeMap<ConnId, Endpoint>,
     closed: Vec<Endpoint>,
@@ -113,11 +152,14 @@ pub(super) struct Application {
 }
 
 impl Application {
-    pub(super) fn new(plan: &Plan, client: bool, random: Random) -> Self {
+    /// The application of host number `host`, which is the server when it is 1.
+    pub(super) fn new(plan: &Plan, host: usize, random: Random) -> Self {
         Self {
-            client,
+            client: (host != SERVER).then(|| host - usize::from(host > SERVER)),
+            clients: plan.clients,
             plan_ends: plan.ends.clone(),
-            addresses: (plan.client, plan.server),
+            address: address(host, plan.v6),
+            server: SocketAddr::new(address(SERVER, plan.v6), 80),
             listener: None,
             open: BTreeMap::new(),
             closed: Vec::new(),
@@ -150,21 +192,21 @@ impl Application {
         now: Instant,
         caps: Caps,
     ) -> Result<(), String> {
-        let (client, server) = self.addresses;
-        if !self.client {
+        let Some(client) = self.client else {
             let options = ListenOptions {
-                local: server,
+                local: self.server,
                 v6only: false,
                 backlog: 16,
                 inherit: ConnOptions::default(),
             };
             self.listener = Some(shard.listen(options).map_err(|e| format!("listen: {e}"))?);
             return Ok(());
-        }
-        for number in 0..self.plan_ends.len() {
+        };
+        let server = self.server;
+        // The connections are dealt out to the clients in turn.
+        for number in (client..self.plan_ends.len()).step_by(self.clients) {
             let Some(endpoint) = self.endpoint(number, 0) else { continue };
-            let mut local = client;
-            local.set_port(endpoint.port);
+            let local = SocketAddr::new(self.address, endpoint.port);
             let options = endpoint.intent.options();
             let path = Path { device: DEVICE, caps, link: Link::default() };
             let id = shard

@@ -37,6 +37,9 @@ pub struct Weather {
     pub rate_bps: u64,
     /// What its queue holds, in bytes.
     pub queue_bytes: u64,
+    /// Whether the queue, once half full, marks what is capable of it (RFC 3168 5) instead of waiting
+    /// to overflow.
+    pub marks: bool,
     /// Odds that a good time turns bad, and a bad one good, at each frame (Gilbert, Elliott).
     pub burst: Option<(u32, u32)>,
     /// Odds that a frame of a bad time is lost.
@@ -162,7 +165,7 @@ impl Link {
         if self.loses() {
             return;
         }
-        let Some(sent) = self.through_bottleneck(frame.len() as u64) else { return };
+        let Some(sent) = self.through_bottleneck(&mut frame) else { return };
         if self.happens(self.faults.corrupt) {
             let bit = self.random.below(frame.len() as u64 * 8);
             if let Some(byte) = frame.get_mut((bit / 8) as usize) {
@@ -183,8 +186,9 @@ impl Link {
         self.pending.insert(at, Pending { due, frame });
     }
 
-    /// When a frame of `len` bytes has left the bottleneck; `None`: the queue is full.
-    fn through_bottleneck(&mut self, len: u64) -> Option<Instant> {
+    /// When a frame has left the bottleneck; `None`: the queue is full.
+    fn through_bottleneck(&mut self, frame: &mut [u8]) -> Option<Instant> {
+        let len = frame.len() as u64;
         if self.faults.capacity > 0 && self.pending.len() >= self.faults.capacity {
             return None;
         }
@@ -196,6 +200,9 @@ impl Link {
         let waiting_bytes = begin.micros_since(self.now).saturating_mul(rate) / 8_000_000;
         if waiting_bytes + len > self.weather.queue_bytes.max(len) {
             return None;
+        }
+        if self.weather.marks && waiting_bytes > self.weather.queue_bytes / 2 {
+            mark(frame);
         }
         self.idle_at = begin + (len * 8_000_000 / rate).max(1);
         Some(self.idle_at)
@@ -228,6 +235,21 @@ impl Device for Link {
     }
 
     fn flush(&mut self) {}
+}
+
+/// RFC 3168 5: ECT becomes CE; what is not capable stays as it is.
+fn mark(packet: &mut [u8]) {
+    let Some([version, second]) = packet.first_chunk_mut() else { return };
+    if *version >> 4 == 6 {
+        if *second & 0x30 != 0 {
+            *second |= 0x30;
+        }
+    } else if *second & 3 != 0 {
+        *second |= 3;
+        put(packet, 10, &[0; 2]);
+        let check = packet.get(..20).map(|header| Sum::default().bytes(header).finish());
+        put(packet, 10, &check.unwrap_or_default().to_be_bytes());
+    }
 }
 
 /// What a router answers to a packet that does not fit (RFC 1191 4, RFC 4443 3.2).
@@ -280,6 +302,25 @@ mod tests {
         Link::new(faults, weather, 1500, Random::new(1), Instant::default())
     }
 
+    fn header(seq: u32) -> Header {
+        let nowhere = core::net::SocketAddr::from(([0; 4], 0));
+        Header {
+            link: crate::wire::Link::default(),
+            src: nowhere,
+            dst: nowhere,
+            seq: Seq(seq),
+            ack: Seq(0),
+            flags: Flags::ACK,
+            wnd: 1,
+            options: Options::default(),
+            urgent: 0,
+            ecn: 0,
+            dscp: 0,
+            hop_limit: 64,
+            ip_id: 0,
+        }
+    }
+
     /// Sends `count` frames of 1000 bytes a millisecond apart; when each arrives.
     fn arrivals(link: &mut Link, count: u64) -> Vec<u64> {
         let mut times = Vec::new();
@@ -301,6 +342,34 @@ mod tests {
         // 1000 bytes take 2 ms, twice what they are offered at: half are lost, the rest is even.
         assert!((50..=56).contains(&times.len()), "{}", times.len());
         assert!(times.windows(2).all(|pair| pair[1] - pair[0] == 2000), "{times:?}");
+    }
+
+    #[test]
+    fn a_queue_that_is_half_full_marks_what_is_capable() {
+        let weather =
+            Weather { rate_bps: 8_000, queue_bytes: 3_000, marks: true, ..Weather::default() };
+        for (address, capable) in [("10.0.0.1:1", true), ("10.0.0.1:1", false), ("[::1]:1", true)] {
+            let header = Header {
+                src: address.parse().unwrap(),
+                dst: address.parse().unwrap(),
+                flags: Flags::ACK,
+                ecn: if capable { 2 } else { 0 },
+                ..header(1)
+            };
+            let mut link = link(Faults::default(), weather.clone());
+            let caps = link.caps();
+            let len = header.len(Medium::Ip) + 900;
+            for _ in 0..3 {
+                link.transmit(len, &mut |out| header.emit(&caps, [&[7; 900], &[]], out));
+            }
+            link.advance(Instant::from_micros(u64::MAX));
+            let mut seen = vec![];
+            link.receive(9, &mut |frame| {
+                let Ok(Parsed::Tcp(segment)) = parse(frame, &caps) else { panic!("{frame:?}") };
+                seen.push(segment.ecn);
+            });
+            assert_eq!(seen, if capable { [2, 2, 3] } else { [0, 0, 0] });
+        }
     }
 
     #[test]
@@ -333,21 +402,8 @@ mod tests {
         for (src, dst) in [("10.0.0.1:1", "10.0.0.2:2"), ("[fd00::1]:1", "[fd00::2]:2")] {
             let shrink = Some(Shrink { at_us: 0, mtu: 1280, told: true });
             let mut link = link(Faults::default(), Weather { shrink, ..Weather::default() });
-            let header = Header {
-                link: crate::wire::Link::default(),
-                src: src.parse().unwrap(),
-                dst: dst.parse().unwrap(),
-                seq: Seq(77),
-                ack: Seq(0),
-                flags: Flags::ACK,
-                wnd: 1,
-                options: Options::default(),
-                urgent: 0,
-                ecn: 0,
-                dscp: 0,
-                hop_limit: 64,
-                ip_id: 0,
-            };
+            let ends = (src.parse().unwrap(), dst.parse().unwrap());
+            let header = Header { src: ends.0, dst: ends.1, ..header(77) };
             let payload = vec![0; 1400];
             let caps = link.caps();
             let len = header.len(Medium::Ip) + payload.len();

@@ -1,13 +1,15 @@
-//! Two hosts, a link each way, one virtual clock, one seed.
+//! Two hosts and a link each way, or up to seven on a switch; one virtual clock, one seed.
 //!
-//! The seed decides everything: the links' luck and weather, the MTU, the buffers, and what the applications
-//! do. [`run`] moves data both ways on several connections, compares every byte, and expects every
+//! The seed decides everything: the links' luck and weather, the MTU, the buffers, what each side can do,
+//! and what the applications do. [`run`] moves data both ways on several connections, compares every byte, and expects every
 //! connection to end and nothing to be left. It is run for hundreds of seeds by `cargo test` and
 //! for one by `cargo run -p mtcp-engine --example sim -- --seed N`.
 
 mod app;
 mod link;
+mod net;
 mod scenario;
+mod switch;
 mod window;
 
 use alloc::collections::VecDeque;
@@ -16,13 +18,14 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::device::{Caps, Device, DeviceId};
-use crate::limits::Config;
 use crate::random::SplitMix64;
 use crate::shard::Shard;
 use crate::time::Instant;
 use crate::wire::{self, Parsed};
 use app::Application;
 use link::Link;
+use net::Net;
+use switch::Switch;
 use window::Windows;
 
 pub use link::{Shrink, Stretch, Weather};
@@ -63,6 +66,9 @@ impl Device for Narrow<'_> {
 
 /// The only device of each host.
 pub(crate) const DEVICE: DeviceId = DeviceId(0);
+
+/// The server's place among the hosts; the others are its clients.
+pub(crate) const SERVER: usize = 1;
 
 /// Virtual time after which a run has failed: two hours.
 const MAX_TIME_US: u64 = 7_200_000_000;
@@ -124,14 +130,16 @@ struct Host {
     name: char,
     shard: Shard,
     app: Application,
-    /// What this host sends by; the other one receives from it.
+    /// What this host sends by: to the switch, or to the only other host.
     line: Link,
 }
 
-/// The two hosts.
+/// All hosts and what is between them.
 struct Sim<'a> {
     now: Instant,
-    hosts: [Host; 2],
+    hosts: Vec<Host>,
+    /// `None` between two hosts.
+    switch: Option<Switch>,
     caps: Caps,
     random: Random,
     report: Report,
@@ -170,28 +178,15 @@ impl<'a> Sim<'a> {
     fn new(scenario: &Scenario, trace: Option<&'a mut dyn FnMut(String)>) -> Self {
         let mut random = Random::new(scenario.seed ^ 0xabcd);
         let begin = Instant::from_micros(1_000_000);
-        let [outward, homeward] = scenario.weather.clone();
-        let line = |weather: Weather, salt: u64| {
-            let random = Random::new(scenario.seed ^ salt << 32);
-            Link::new(scenario.faults, weather, scenario.mtu, random, begin)
-        };
-        let lines = [line(outward, 1), line(homeward, 2)];
-        let [a, _] = &lines;
-        let caps = a.caps();
+        let net = Net { scenario, begin };
         let plan = app::Plan::new(scenario, &mut random);
-        let [line_a, line_b] = lines;
-        let host = |name, line, salt: u8, client: bool| {
-            let of = |[a, b]: [bool; 2]| if client { a } else { b };
-            let (timestamps, sack) = (of(scenario.timestamps), of(scenario.sack));
-            let config = Config { timestamps, sack, ..scenario.config.clone() };
-            let mut shard = Shard::new(config, [salt; 32]);
-            shard.add_device(DEVICE, caps);
-            let app = Application::new(&plan, client, Random::new(scenario.seed + u64::from(salt)));
-            Host { name, shard, app, line }
-        };
+        let hosts: Vec<Host> =
+            (0..=scenario.clients.max(1)).map(|number| net.host(number, &plan)).collect();
+        let caps = hosts.first().map_or_else(|| net.trunk(0, 0).caps(), |host| host.line.caps());
         Self {
             now: begin,
-            hosts: [host('A', line_a, 1, true), host('B', line_b, 2, false)],
+            switch: net.switch(hosts.len()),
+            hosts,
             caps,
             random,
             report: Report::default(),
@@ -225,8 +220,9 @@ impl<'a> Sim<'a> {
     fn step(&mut self) -> Result<bool, String> {
         let now = self.now;
         let mut moved = false;
-        for to in 0..2 {
-            moved |= self.deliver(to)? > 0;
+        self.forward();
+        for to in 0..self.hosts.len() {
+            moved |= self.deliver(to) > 0;
         }
         for host in &mut self.hosts {
             host.shard.handle_timers(now);
@@ -243,34 +239,57 @@ impl<'a> Sim<'a> {
         Ok(moved)
     }
 
-    fn deliver(&mut self, to: usize) -> Result<usize, String> {
+    /// What has come to the switch goes to its ports, and what a router answers to its host.
+    fn forward(&mut self) {
         let now = self.now;
-        let caps = self.caps;
-        let (left, right) = self.hosts.split_at_mut(1);
-        let (Some(a), Some(b)) = (left.first_mut(), right.first_mut()) else { return Ok(0) };
-        let (from, host) = if to == 0 { (b, a) } else { (a, b) };
-        from.line.advance(now);
-        let trace = &mut self.trace;
-        let (shard, name, windows) = (&mut host.shard, from.name, &mut self.windows);
-        while let Some(error) = from.line.take_error() {
-            from.shard.handle_frame(now, DEVICE, &error);
+        for host in &mut self.hosts {
+            host.line.advance(now);
+            while let Some(error) = host.line.take_error() {
+                host.shard.handle_frame(now, DEVICE, &error);
+            }
+            if let Some(switch) = &mut self.switch {
+                host.line.receive(usize::MAX, &mut |frame| switch.forward(now, frame));
+            }
         }
-        let received = from.line.receive(usize::MAX, &mut |frame| {
+        let Some(switch) = &mut self.switch else { return };
+        while let Some(error) = switch.take_error(now) {
+            let host = switch.destination(&error).and_then(|index| self.hosts.get_mut(index));
+            if let Some(host) = host {
+                host.shard.handle_frame(now, DEVICE, &error);
+            }
+        }
+    }
+
+    /// What has arrived at host `to`.
+    fn deliver(&mut self, to: usize) -> usize {
+        let (now, caps) = (self.now, self.caps);
+        let Self { hosts, switch, windows, trace, report, .. } = self;
+        let (host, link) = if let Some(switch) = switch {
+            let (Some(host), Some(port)) = (hosts.get_mut(to), switch.port(to)) else { return 0 };
+            (host, port)
+        } else {
+            let [a, b] = hosts.as_mut_slice() else { return 0 };
+            let (from, host) = if to == SERVER { (a, b) } else { (b, a) };
+            (host, &mut from.line)
+        };
+        link.advance(now);
+        let received = link.receive(usize::MAX, &mut |frame| {
             windows.arrives(frame, &caps);
             if let Some(trace) = trace {
-                trace(describe(now, name, frame, &caps));
+                trace(describe(now, frame, &caps));
             }
-            shard.handle_frame(now, DEVICE, frame);
+            host.shard.handle_frame(now, DEVICE, frame);
         });
-        self.report.frames += received as u64;
-        Ok(received)
+        report.frames += received as u64;
+        received
     }
 
     fn next_time(&self) -> Option<Instant> {
         let times = self.hosts.iter().flat_map(|host| {
             [host.line.next_due(), host.shard.next_timeout(), host.app.next_wakeup()]
         });
-        times.flatten().min()
+        let due = self.switch.as_ref().and_then(Switch::next_due);
+        times.flatten().chain(due).min()
     }
 
     fn finish(&mut self) -> Result<(), String> {
@@ -295,7 +314,8 @@ impl<'a> Sim<'a> {
 }
 
 /// One line about a frame, in the manner of tcpdump.
-fn describe(now: Instant, from: char, frame: &[u8], caps: &Caps) -> String {
+fn describe(now: Instant, frame: &[u8], caps: &Caps) -> String {
+    let from = switch::sender(frame).map_or('?', app::name);
     let flag_names = |bits: u8| -> String {
         "FSRP.U".chars().enumerate().filter(|(i, _)| bits >> i & 1 == 1).map(|(_, c)| c).collect()
     };

@@ -2,11 +2,13 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use super::link::{Shrink, Stretch, Weather};
 use super::Random;
 use crate::device::faults::Faults;
 use crate::limits::Config;
+use crate::tcp::ecn::EcnMode;
 
 /// What a seed stands for.
 #[derive(Clone, Debug)]
@@ -19,7 +21,12 @@ pub struct Scenario {
     pub faults: Faults,
     /// What each link does over time, the client's first.
     pub weather: [Weather; 2],
-    /// Connections.
+    /// Hosts that connect to the one server. More than one reach it through a switch, whose port to the
+    /// server has the first of the two weathers: the bottleneck that they share.
+    pub clients: usize,
+    /// The luck of each client's own links to the switch and from it; empty without a switch.
+    pub access: Vec<Faults>,
+    /// Connections of all clients together.
     pub connections: usize,
     /// Most bytes that an application sends on one connection.
     pub max_bytes: u64,
@@ -31,6 +38,10 @@ pub struct Scenario {
     pub sack: [bool; 2],
     /// Whether each of them knows timestamps.
     pub timestamps: [bool; 2],
+    /// Whether the clients, and whether the server, negotiate explicit congestion notification.
+    pub ecn: [EcnMode; 2],
+    /// Whether applications choose Reno and corks as well.
+    pub various: bool,
 }
 
 impl Scenario {
@@ -67,18 +78,48 @@ impl Scenario {
         if random.one_in(5) {
             config.max_memory_bytes = 256 << 10;
         }
-        Self {
+        let two = Self {
             seed,
             mtu,
             faults,
             weather: weather(seed, mtu),
+            clients: 1,
+            access: Vec::new(),
             connections: 1 + random.below(5) as usize,
             max_bytes: random.pick(&[0, 100, 5_000, 200_000, 1_000_000]).unwrap_or(1),
             v6: mtu >= 1280 && random.one_in(2),
             config,
             timestamps: [(); 2].map(|()| !random.one_in(5)),
             sack: [(); 2].map(|()| !random.one_in(5)),
+            ecn: [EcnMode::default(); 2],
+            various: false,
+        };
+        two.with_variety(&mut Random::new(seed ^ 0x0c20_3d5a))
+    }
+
+    /// What came later, from a generator of its own: half of the seeds are what they were without.
+    fn with_variety(mut self, random: &mut Random) -> Self {
+        if random.one_in(2) {
+            return self;
         }
+        self.various = random.one_in(2);
+        if random.one_in(2) {
+            let modes = [EcnMode::On, EcnMode::On, EcnMode::Answer, EcnMode::Off];
+            self.ecn = [(); 2].map(|()| random.pick(&modes).unwrap_or_default());
+            let marks = random.one_in(2);
+            self.weather.iter_mut().for_each(|weather| weather.marks = marks);
+        }
+        if random.one_in(2) {
+            self.clients = 2 + random.below(5) as usize;
+            self.access = (0..self.clients).map(|_| access(random)).collect();
+            self.connections = self.clients * (1 + random.below(2) as usize);
+            // The work of a run stays what it is with two hosts.
+            self.max_bytes /= self.clients as u64;
+            let [trunk, _] = &mut self.weather;
+            let rates = [1_000_000, 10_000_000, 100_000_000];
+            trunk.rate_bps = random.pick(&rates).unwrap_or(1_000_000);
+        }
+        self
     }
 
     /// Whether a link goes down for good: connections that it carries may time out.
@@ -90,6 +131,13 @@ impl Scenario {
     pub fn replay(&self) -> String {
         format!("make sim SEED={}", self.seed)
     }
+}
+
+/// A client's own link to a switch: a delay that is its own, and sometimes losses.
+fn access(random: &mut Random) -> Faults {
+    let loss = if random.one_in(4) { random.below(20_000) as u32 } else { 0 };
+    let delay_us = 10 + random.below(20_000);
+    Faults { loss, delay_us, ..Faults::default() }
 }
 
 /// What both links do over time. From a generator of its own, so that a scenario's other decisions
