@@ -42,6 +42,11 @@ def _number(name: str, factor: int = 1) -> Callable[[str], Converted]:
     return lambda text: {name: int(text, 0) * factor}
 
 
+def _mtu_probing(text: str) -> Converted:
+    # 2, probing from the start, is not ours.
+    return {"mtu_probing": int(text) == 1} if int(text) < 2 else {"mtu_probing_from_the_start": True}
+
+
 def _rfc1323(text: str) -> Converted:
     # 1: both; 2: window scale alone; 3: timestamps alone.
     return {"window_scaling": int(text) in (1, 2), "timestamps": int(text) in (1, 3)}
@@ -66,6 +71,7 @@ FIELDS: dict[str, Callable[[str], Converted]] = {
     "net.ipv4.tcp_max_syn_backlog": _number("syn_queue"),
     "net.ipv4.tcp_ecn": lambda text: {"ecn": int(text)} if int(text) <= 2 else {"accecn": int(text)},
     "net.ipv4.tcp_slow_start_after_idle": _flag("slow_start_after_idle"),
+    "net.ipv4.tcp_mtu_probing": _mtu_probing,
     "net.ipv4.tcp_congestion_control": lambda text: {"congestion_control": text},
     "net.ipv4.tcp_rto_min_us": _number("rto_min_us"),
     "net.ipv4.tcp_rto_max_ms": _number("rto_max_us", 1000),
@@ -114,7 +120,6 @@ AGREED: dict[str, set[str] | None] = {
     "net.ipv4.tcp_fastopen_key": None,
     "net.ipv4.tcp_moderate_rcvbuf": {"1"},
     "net.ipv4.tcp_adv_win_scale": None,
-    "net.ipv4.tcp_mtu_probing": {"0"},
     "net.ipv4.tcp_abort_on_overflow": {"0"},
     "net.ipv4.tcp_rfc1337": {"0", "1"},
     "net.ipv4.tcp_limit_output_bytes": None,

@@ -68,6 +68,8 @@ class Options:
     tolerance_percent: float = DEFAULT_TOLERANCE_PERCENT
     timestamp_tick_us: int = 0
     strict_segments: bool = False
+    #: Ours: calls of the same moment are one turn of the application, in which the stack does not act.
+    one_turn: bool = False
     non_fatal: frozenset[str] = frozenset()
 
     def take(self, name: str, value: str) -> None:
@@ -89,6 +91,8 @@ class Options:
                 self.timestamp_tick_us = int(value)
             case "strict_segments":
                 self.strict_segments = True
+            case "one_turn":
+                self.one_turn = True
             case "non_fatal":
                 self.non_fatal = frozenset(value.split(","))
             case _ if name not in IGNORED_OPTIONS:
@@ -136,6 +140,8 @@ class Run:
     ports: int = FIRST_REMOTE_PORT
     outbound: deque[Segment] = field(default_factory=deque)
     pending: Pending | None = None
+    #: What assertions have kept for later ones.
+    kept: dict[str, Any] = field(default_factory=dict)
     #: The events that are still to come.
     rest: list[syntax.Event] = field(default_factory=list)
     host: Any = None
@@ -199,6 +205,9 @@ class Run:
 
     def _poke(self) -> None:
         self._collect()
+        self._try_pending()
+
+    def _try_pending(self) -> None:
         if self.pending is None:
             return
         waiting = self.pending
@@ -207,7 +216,8 @@ class Run:
         except WouldBlock:
             return
         self.pending = None
-        self._collect()
+        if not self.options.one_turn:
+            self._collect()
         late = self._now() - waiting.end_us
         if abs(late) > waiting.tolerance_us:
             raise Failure(
@@ -258,7 +268,9 @@ class Run:
         self._end_of_pending()
         if self.host is None:
             self._start_host()
-        self._advance(start)
+        same_turn = self.options.one_turn and start == self._now()
+        if not same_turn:
+            self._advance(start)
         try:
             attempt = self.calls.attempt(call)
         except OSError as error:
@@ -268,7 +280,10 @@ class Run:
             raise Unsupported(f"{call.name}() with these arguments ({error})") from error
         end = start if call.end_us is None else call.end_us + (self.last_us if event.time.kind == "relative" else 0)
         self.pending = Pending(event, call, attempt, end, tolerance)
-        self._poke()
+        if self.options.one_turn:
+            self._try_pending()
+        else:
+            self._poke()
         self._take_notice()
         if self.pending is not None and call.end_us is None:
             self._end_of_pending()
@@ -485,7 +500,10 @@ class Run:
             data = handle.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
         except OSError as error:
             raise Unsupported(f"TCP_INFO: {os.strerror(error.errno or 0)}") from error
-        names = constants.tcp_info(data)
+        info = constants.tcp_info(data)
+        if self.flow is not None:
+            info["local_isn"] = self.flow.local_isn
+        names = self.kept | info
         try:
             exec(re.sub(r"\\\n\s*", "", text), {}, names)
         except AssertionError as error:
@@ -493,6 +511,7 @@ class Run:
             raise Failure(f"%{{ {text.strip()} }}%: {shown} {error}") from error
         except NameError as error:
             raise Unsupported(f"tcp_info: {error}") from error
+        self.kept = {name: value for name, value in names.items() if name not in info}
 
 
 def _ip_agrees(name: str, value: int, segment: Segment) -> bool:
