@@ -16,6 +16,7 @@ import pytest
 pytest.importorskip("lark")
 
 from packetdrill import syntax
+from packetdrill.files import Files
 from packetdrill.kernel_setup import KernelSetup, is_freebsd
 from packetdrill.wire import Unsupported
 
@@ -160,6 +161,46 @@ def test_a_syntax_error_names_its_line() -> None:
         syntax.parse("+0 close(3) = 0\n+0 close(3 = 0\n")
     with pytest.raises(syntax.SyntaxFault, match="disagree"):
         syntax.parse("+0 > . 1:3(1) ack 1\n")
+
+
+ESTABLISHED = (
+    LISTEN
+    + """+0 < S 0:0(0) win 32792 <mss 1000>
++0 > S. 0:0(0) ack 1 <mss 1460>
++.01 < . 1:1(0) ack 1 win 32792
++0 accept(3, ..., ...) = 4
+"""
+)
+
+
+def test_a_packet_larger_than_mss_arrives_as_the_segments_that_it_was(tmp_path: Path) -> None:
+    script = ESTABLISHED + "+0 < P. 1:5001(5000) ack 1 win 32792\n+0 > . 1:1(0) ack 5001\n"
+    checked = script + "+0 %{ assert tcpi_rcv_mss == 1000, tcpi_rcv_mss }%\n+0 read(4, ..., 9000) = 5000\n"
+    assert one(tmp_path, "--mss=1000\n" + checked)[0] == "pass"
+    assert "tcpi_rcv_mss" in one(tmp_path, checked, "whole.pkt")[1]
+
+
+def test_a_queue_without_room_keeps_packets_until_it_has_some(tmp_path: Path) -> None:
+    full = "+0 `tc qdisc replace dev tun0 root pfifo limit 0`\n+0 write(4, ..., 10) = 10\n"
+    sent = "+0 > P. 1:11(10) ack 1\n"
+    assert "actual no packet" in one(tmp_path, ESTABLISHED + full + sent)[1]
+    assert one(tmp_path, ESTABLISHED + full + "+1 `tc qdisc del dev tun0 root`\n" + sent, "later.pkt")[0] == "pass"
+
+
+def test_files_of_zeros_are_made_without_a_shell(tmp_path: Path) -> None:
+    files = Files()
+    assert files.take(["/bin/dd", "bs=2", "count=5", "if=/dev/zero", "of=/tmp/made", "status=none"])
+    made = files.find("/tmp/made")
+    assert made is not None
+    assert made.read_bytes() == bytes(10)
+    assert files.take(["rm", "-f", "/tmp/made"])
+    assert files.find("/tmp/made") is None
+    assert not files.take(["rm", "-rf", "/tmp/made"])
+    assert not files.take(["rm", "-f", "/etc/passwd"])
+    with pytest.raises(Unsupported):
+        files.take(["dd", "if=/etc/passwd", "of=/tmp/made"])
+    files.close()
+    assert not made.parent.exists()
 
 
 # --- set-up ----------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import constants
+from .files import Files
 from .flow import Failure
 from .syntax import Applied, Call, Flags, Struct, Word
 from .wire import Unsupported
@@ -63,6 +64,8 @@ class Calls:
     handles: dict[int, Handle] = field(default_factory=dict)
     #: What the runner must know: "listen", "connect", "socket".
     seen: list[str] = field(default_factory=list)
+    #: What the script made with shell commands.
+    files: Files = field(default_factory=Files)
     #: The descriptor whose connection `%{ }%` looks at.
     subject: Handle | None = None
     #: There has been a connect() or an accept().
@@ -82,6 +85,7 @@ class Calls:
             with contextlib.suppress(OSError):
                 handle.sock.close()
         self.handles.clear()
+        self.files.close()
 
     # --- arguments --------------------------------------------------------------------------------------------------
 
@@ -476,9 +480,10 @@ class Calls:
 
     # --- files ------------------------------------------------------------------------------------------------------
 
-    def _open(self, call: Call, _path: Any, *_flags: Any) -> Attempt:
+    def _open(self, call: Call, path: Any, *_flags: Any) -> Attempt:
         def made() -> int:
-            file = open("/dev/zero", "rb")  # noqa: SIM115 (closed by the script's close() or at its end)
+            own = self.files.find(path) if isinstance(path, str) else None
+            file = open(own or "/dev/zero", "rb")  # noqa: SIM115 (closed by the script's close() or at its end)
             return self._new(call, Handle(file))
 
         return made

@@ -24,7 +24,7 @@ from mtcp_patch.stack import _native
 from . import constants, syntax, wire
 from .calls import Addresses, Attempt, Calls, WouldBlock
 from .flow import Failure, Flow, compare, show
-from .kernel_setup import KernelSetup, is_freebsd
+from .kernel_setup import KernelSetup, is_freebsd, is_linux
 from .wire import Segment, Unsupported
 
 DEFAULT_TOLERANCE_US = 4000
@@ -42,7 +42,7 @@ IGNORED_OPTIONS = {
     "debug",
     "verbose",
 }
-IGNORED_OPTIONS |= {"init_scripts", "dry_run", "define", "tcp_ts_ecr_scaled", "mss", "send_omit_free"}
+IGNORED_OPTIONS |= {"init_scripts", "dry_run", "define", "tcp_ts_ecr_scaled", "send_omit_free"}
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,8 @@ class Options:
     bind_port: int = 8080
     connect_port: int = 8080
     mtu: int = 1500
+    #: Payload of the segments that a larger inbound packet is made of; 0: as it stands.
+    mss: int = 0
     tolerance_us: int = DEFAULT_TOLERANCE_US
     tolerance_percent: float = DEFAULT_TOLERANCE_PERCENT
     timestamp_tick_us: int = 0
@@ -81,7 +83,7 @@ class Options:
                 self.local_ip = value.split("/")[0]
             case "remote_ip":
                 self.remote_ip = value.split("/")[0]
-            case "bind_port" | "connect_port" | "mtu":
+            case "bind_port" | "connect_port" | "mtu" | "mss":
                 setattr(self, name, int(value))
             case "tolerance_usecs":
                 self.tolerance_us = int(value)
@@ -154,7 +156,8 @@ class Run:
             self.options.take(name, value)
         addresses = self.options.addresses()
         freebsd = is_freebsd(self.text)
-        self.setup = KernelSetup(self.path.parent, freebsd, _native.VirtualHost.defaults())
+        linux = not freebsd and is_linux(self.text)
+        self.setup = KernelSetup(self.path.parent, freebsd, _native.VirtualHost.defaults(), linux)
         self.calls = Calls(
             addresses, constants.Names(freebsd), lambda: int(self.host.now()), lambda fd: bool(self.host.is_pinned(fd))
         )
@@ -332,8 +335,26 @@ class Run:
     def _inject(self, packet: syntax.Packet) -> None:
         if self.host is None:
             self._start_host()
-        self.host.inject(self._frame(packet))
+        self.host.inject(*(self._frame(part) for part in self._segmented(packet)))
         self._poke()
+
+    def _segmented(self, packet: syntax.Packet) -> list[syntax.Packet]:
+        """What GRO would have joined, which `--mss` tells, as the segments that it was: they arrive in one batch."""
+        body, mss = packet.body, self.options.mss
+        if not isinstance(body, syntax.Tcp) or not 0 < mss < body.payload_bytes:
+            return [packet]
+        starts = range(0, body.payload_bytes, mss)
+        parts = []
+        for start in starts:
+            last = start == starts[-1]
+            part = dataclasses.replace(
+                body,
+                seq=((body.seq or 0) + start) % wire.MODULUS,
+                payload_bytes=min(mss, body.payload_bytes - start),
+                flags=body.flags if last else "".join(flag for flag in body.flags if flag not in "PF"),
+            )
+            parts.append(dataclasses.replace(packet, body=part))
+        return parts
 
     def _frame(self, packet: syntax.Packet) -> bytes:
         fields = wire.ip_fields(packet.ip)
@@ -451,7 +472,8 @@ class Run:
     def _command(self, text: str) -> None:
         before = dict(self.setup.settings)
         for part in self.setup.apply(text):
-            self._check_command(part)
+            if not self.calls.files.take(part.split()):
+                self._check_command(part)
         if self.host is None:
             return
         for name in self.setup.settings.keys() - before.keys():
@@ -470,6 +492,14 @@ class Run:
         )
 
     def _check_command(self, part: str) -> None:
+        queue = re.fullmatch(r"tc qdisc (add|replace) dev \S+ root pfifo limit (\d+)", part)
+        if queue and self.host is not None:
+            self.host.refuse(queue[2] == "0")
+            return
+        if re.fullmatch(r"tc qdisc (del|delete) dev \S+ root", part):
+            if self.host is not None:
+                self.host.refuse(False)
+            return
         sleep = re.fullmatch(r"sleep ([\d.]+)", part)
         if sleep:
             self._advance(self._now() + syntax.microseconds(sleep[1]))

@@ -61,6 +61,9 @@ fields!(
     exact_reset,
     challenge_syn,
     drop_syn_fin,
+    challenge_unsent_ack,
+    tail_loss_probe,
+    notsent_lowat,
     quick_acks,
     delayed_ack_us,
     cork_us,
@@ -136,12 +139,22 @@ impl VirtualHost {
         Ok(dict)
     }
 
-    /// inject(frame)
+    /// inject(frame, *more)
     /// --
     ///
-    /// Let an IP packet arrive now.
-    fn inject(&self, py: Python<'_>, frame: Vec<u8>) -> PyResult<()> {
-        self.runtime.virtual_inject(frame).map_err(|e| args::os_error(py, e))
+    /// Let IP packets arrive now, in one batch.
+    #[pyo3(signature = (frame, *more))]
+    fn inject(&self, py: Python<'_>, frame: Vec<u8>, more: Vec<Vec<u8>>) -> PyResult<()> {
+        let frames = core::iter::once(frame).chain(more).collect();
+        self.runtime.virtual_inject(frames).map_err(|e| args::os_error(py, e))
+    }
+
+    /// refuse(on)
+    /// --
+    ///
+    /// Whether the wire takes no packet from now on, as a device whose queue is full.
+    fn refuse(&self, py: Python<'_>, on: bool) -> PyResult<()> {
+        self.runtime.virtual_refuse(on).map_err(|e| args::os_error(py, e))
     }
 
     /// take()

@@ -38,7 +38,7 @@ pub mod wire;
 pub use event::{ConnId, Error, Event, ListenerId};
 pub use limits::Config;
 pub use listen::{ListenOptions, ListenerInfo};
-pub use shard::{ConnInfo, ConnectOptions, Path, Shard, TcpInfo};
+pub use shard::{ConnInfo, ConnectOptions, Path, SendFlags, Shard, TcpInfo};
 pub use stats::{Refusal, Stats};
 pub use tcp::congestion::CongestionControl;
 pub use tcp::conn_options::{ConnOptions, Keepalive};

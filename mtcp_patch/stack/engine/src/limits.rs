@@ -166,6 +166,14 @@ pub struct Config {
     /// Segments of any size that wait for an acknowledgment at most; 0: bytes are counted, two full
     /// segments (RFC 5681 4.2 speaks of those, and 4.4BSD counts all).
     pub delayed_ack_segments: u8,
+    /// Whether an acknowledgment of what was never sent is answered (RFC 9293 3.10.7.4), or dropped in
+    /// silence as on Linux (`tcp_ack`: SKB_DROP_REASON_TCP_ACK_UNSENT_DATA).
+    pub challenge_unsent_ack: bool,
+    /// Whether tail loss probes are sent (RFC 8985 7; Linux: `tcp_early_retrans`).
+    pub tail_loss_probe: bool,
+    /// Bytes that may wait unsent before a connection is no longer writable, where the application says
+    /// nothing (Linux: `net.ipv4.tcp_notsent_lowat`).
+    pub notsent_lowat: Option<u32>,
     /// Longest delay of an acknowledgment (RFC 9293 3.8.6.3: below 500 ms).
     pub delayed_ack_us: u64,
     /// Longest time that a corked partial segment waits (Linux: 200 ms).
@@ -212,6 +220,9 @@ impl Default for Config {
             challenge_syn: true,
             drop_syn_fin: false,
             quick_acks: QUICK_ACKS,
+            challenge_unsent_ack: true,
+            tail_loss_probe: true,
+            notsent_lowat: None,
             delayed_ack_segments: 0,
             delayed_ack_us: 40_000,
             cork_us: 200_000,

@@ -57,7 +57,10 @@ fn send_rest(call: &Call, pieces: &[&[u8]], flags: i32, done: usize) -> Result<u
     let wait = Wait::new(call, POLLOUT, flags & libc::MSG_DONTWAIT != 0)?;
     let mut total = done;
     let mut skip = done;
-    for piece in pieces {
+    for (index, piece) in pieces.iter().enumerate() {
+        // One message has one end.
+        let more = index + 1 < pieces.len();
+        let flags = if more { flags & !libc::MSG_EOR | libc::MSG_MORE } else { flags };
         let (skipped, mut rest) = piece.split_at(skip.min(piece.len()));
         skip -= skipped.len();
         // An empty send still reports a broken connection, so an only piece is tried when empty.

@@ -11,7 +11,7 @@ use crate::listen::{candidates, ListenOptions, Listener, ListenerInfo};
 use crate::tcp::options::Offer;
 use crate::tcp::state::{Cause, State};
 use crate::tcp::tcb::{list, ConnOptions, Origin, Owner};
-use crate::tcp::{account, input, space, timer, urgent, window};
+use crate::tcp::{account, eor, input, space, timer, urgent, window};
 use crate::time::Instant;
 use crate::wire::Link;
 
@@ -37,6 +37,16 @@ pub struct ConnectOptions {
     pub path: Path,
     /// What the application chose.
     pub options: ConnOptions,
+}
+
+/// What an application says of one write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SendFlags {
+    /// More follows at once: a partial segment waits for it, or for the next segment of the peer
+    /// (`MSG_MORE`).
+    pub more: bool,
+    /// The last segment of it carries nothing of later writes (`MSG_EOR`).
+    pub end_of_record: bool,
 }
 
 /// The remote half of a listener's key.
@@ -226,7 +236,22 @@ impl Shard {
     /// # Errors
     /// `WouldBlock` when full or still connecting, the connection's error (once), `BrokenPipe`
     /// after the sending direction has ended, `BadId`.
+    #[inline]
     pub fn send(&mut self, now: Instant, id: ConnId, data: &[u8]) -> Result<usize, Error> {
+        self.send_with(now, id, data, SendFlags::default())
+    }
+
+    /// As [`Shard::send`], with what the application says of this write.
+    ///
+    /// # Errors
+    /// Those of [`Shard::send`].
+    pub fn send_with(
+        &mut self,
+        now: Instant,
+        id: ConnId,
+        data: &[u8],
+        flags: SendFlags,
+    ) -> Result<usize, Error> {
         let (tcb, env) = self.owned_mut(id)?;
         if let Some(error) = tcb.error.take() {
             return Err(error);
@@ -248,6 +273,14 @@ impl Shard {
         }
         if taken > 0 && tcb.tx.len() == taken {
             account::phase(tcb, now, false);
+        }
+        if taken > 0 {
+            // Linux: a writer that must wait pushes, whatever it says of the next call.
+            tcb.more = flags.more && taken == data.len();
+            tcb.unpushed = tcb.more;
+            if flags.end_of_record && taken == data.len() {
+                eor::written(tcb);
+            }
         }
         env.enqueue(tcb, list::DATA);
         Ok(taken)
@@ -378,10 +411,16 @@ impl Shard {
         }
         // What Nagle or the cork held back leaves now (Linux: both options push).
         let released = (options.nodelay && !before.nodelay) || (before.cork && !options.cork);
-        if released && !tcb.tx.is_empty() {
-            // tcp(7): TCP_NODELAY pushes what is queued even under TCP_CORK.
-            tcb.push = true;
-            env.enqueue(tcb, list::DATA);
+        if released {
+            push(tcb, env);
+        }
+    }
+
+    /// What Nagle, the cork or `MSG_MORE` holds back leaves now (Linux: `TCP_NODELAY`, also when it is
+    /// set already).
+    pub fn push(&mut self, id: ConnId) {
+        if let Ok((tcb, env)) = self.owned_mut(id) {
+            push(tcb, env);
         }
     }
 
@@ -404,6 +443,15 @@ impl Shard {
     /// All listeners.
     pub fn listeners(&self) -> impl Iterator<Item = ListenerInfo> + '_ {
         self.listeners.iter().map(|(_, listener)| listener.info())
+    }
+}
+
+/// tcp(7): TCP_NODELAY pushes what is queued even under TCP_CORK.
+fn push(tcb: &mut crate::tcp::tcb::Tcb, env: &mut super::Env) {
+    tcb.more = false;
+    if !tcb.tx.is_empty() {
+        tcb.push = true;
+        env.enqueue(tcb, list::DATA);
     }
 }
 

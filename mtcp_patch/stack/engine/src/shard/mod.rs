@@ -40,7 +40,7 @@ use crate::tcp::time_wait::TimeWait;
 use crate::tcp::timer::{self, Timer};
 use crate::time::Instant;
 
-pub use api::{ConnectOptions, Path};
+pub use api::{ConnectOptions, Path, SendFlags};
 pub use info::ConnInfo;
 pub use tcp_info::TcpInfo;
 

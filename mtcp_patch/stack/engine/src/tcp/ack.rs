@@ -12,7 +12,7 @@ use super::sent::mark;
 use super::state::{Cause, State};
 use super::tcb::{list, Owner, Tcb};
 use super::timer::{self, Timer};
-use super::{account, timestamps, tlp, window};
+use super::{account, eor, timestamps, tlp, window};
 use crate::limits::DUPLICATE_THRESHOLD;
 use crate::shard::Env;
 use crate::stats::Refusal;
@@ -72,9 +72,12 @@ struct Prior {
 /// RFC 5961 5.2: SND.UNA - MAX.SND.WND <= SEG.ACK <= SND.NXT, or a challenge is the answer.
 pub(crate) fn is_valid(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>) -> bool {
     let oldest = tcb.snd_una - tcb.max_snd_wnd.min(1 << 30);
-    if seg.ack.gt(tcb.snd_nxt) || seg.ack.lt(oldest) {
+    let unsent = seg.ack.gt(tcb.snd_nxt);
+    if unsent || seg.ack.lt(oldest) {
         env.stats.refuse(Refusal::BadAck);
-        env.challenge(tcb, now);
+        if !unsent || env.config.challenge_unsent_ack {
+            env.challenge(tcb, now);
+        }
         return false;
     }
     true
@@ -83,6 +86,11 @@ pub(crate) fn is_valid(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment
 /// Takes the acknowledgment and the window of `seg`.
 pub(crate) fn process(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>) {
     let old_window = tcb.snd_wnd;
+    if tcb.more {
+        // Linux `tcp_data_snd_check`: `MSG_MORE` binds its own call to push, not the one after.
+        tcb.more = false;
+        env.enqueue(tcb, list::DATA);
+    }
     let prior = Prior {
         una: tcb.snd_una,
         packets_out: tcb.sent.packets_out(),
@@ -138,6 +146,7 @@ fn advance_una(tcb: &mut Tcb, env: &mut Env, ack: Seq) -> bool {
     let data = (tcb.tx.len() as u32).min(acked);
     tcb.tx.consume(&mut env.memory, data as usize, false);
     tcb.snd_una = ack;
+    eor::acknowledged(tcb);
     tcb.account.bytes_acked += u64::from(acked);
     tcb.stalled_since = None;
     tcb.retries = 0;

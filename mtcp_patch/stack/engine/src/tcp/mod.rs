@@ -14,6 +14,7 @@ pub(crate) mod congestion;
 pub(crate) mod conn_options;
 pub(crate) mod cookie;
 pub(crate) mod ecn;
+pub(crate) mod eor;
 pub(crate) mod input;
 pub(crate) mod options;
 pub(crate) mod output;

@@ -15,7 +15,7 @@ use super::sack_receiver::Blocks;
 use super::state::State;
 use super::tcb::Tcb;
 use super::timer::{self, Timer};
-use super::{account, ack, tlp, urgent, window};
+use super::{account, ack, eor, tlp, urgent, window};
 use crate::limits::MAX_SEGMENTS_PER_TURN;
 use crate::shard::{Env, Sink};
 use crate::time::Instant;
@@ -224,7 +224,7 @@ pub(crate) fn data(tcb: &mut Tcb, env: &mut Env, now: Instant, sink: &mut Sink<'
     if turn == Turn::Done {
         wait_for_room(tcb, env, now);
         account::phase(tcb, now, is_rwnd_limited(tcb));
-        if tcb.options.notsent_lowat.is_some() {
+        if tcb.notsent_lowat(&env.config).is_some() {
             ack::wake_writer(tcb, env);
         }
     }
@@ -284,29 +284,38 @@ fn plan_again(tcb: &mut Tcb, index: usize) -> Option<Plan> {
 /// The next new segment that the peer's window and the rules against small ones let go.
 fn plan_new(tcb: &Tcb) -> Option<Plan> {
     let data_end = tcb.data_end();
-    let unsent = tcb.unsent();
+    let all = tcb.unsent();
     let fin_unsent = tcb.state.fin_outstanding() && tcb.snd_nxt.le(data_end);
-    if (unsent == 0 && !fin_unsent) || tcb.sent.is_full() {
+    if (all == 0 && !fin_unsent) || tcb.sent.is_full() {
         return None;
     }
+    let unsent = if tcb.eor.is_some() { eor::unsent(tcb, all) } else { all };
     let mss = payload_limit(tcb);
     let usable = u32::try_from(tcb.window_end() - tcb.snd_nxt).unwrap_or(0);
     let len = unsent.min(mss).min(usable);
-    let fin = fin_unsent && len == unsent;
+    let fin = fin_unsent && len == all;
     if len == 0 && !fin {
         return None;
     }
     let go = len == mss
         || fin
         || (len > 0 && (tcb.push || tcb.recovery.tlp.due))
-        || if len == unsent {
+        || if len == all {
             // The rest of the data: Nagle (RFC 9293 3.7.4, SHLD-7, MUST-17).
-            !tcb.options.cork && (tcb.options.nodelay || !small_in_flight(tcb))
+            !is_corked(tcb) && (tcb.options.nodelay || !small_in_flight(tcb))
+        } else if len == unsent {
+            // `MSG_EOR` ends a segment here; nothing can join it (Linux `tcp_write_xmit`: Nagle is for the last).
+            true
         } else {
             // RFC 9293 3.8.6.2.1 (MUST-38): cut by the window, only half of the largest one seen is worth a segment.
             len >= tcb.max_snd_wnd / 2
         };
     go.then_some(Plan { seq: tcb.snd_nxt, len, fin, small: len < mss, again: None })
+}
+
+/// Whether the application holds a partial segment back (`TCP_CORK`, `MSG_MORE`).
+fn is_corked(tcb: &Tcb) -> bool {
+    tcb.options.cork || tcb.more
 }
 
 /// Minshall's variant of Nagle's rule, as Linux has it: only another small segment in flight
@@ -322,7 +331,8 @@ fn send(tcb: &mut Tcb, env: &mut Env, now: Instant, sink: &mut Sink<'_>, plan: P
     if plan.fin {
         flags |= Flags::FIN;
     }
-    if last && plan.len > 0 {
+    let pushed = (last && !tcb.unpushed) || eor::is_end(tcb, plan.seq + plan.len);
+    if pushed && plan.len > 0 {
         // RFC 9293 3.9.1.2 (MUST-61, SHLD-27): PSH on the last segment of what the application
         // wrote.
         flags |= Flags::PSH;
@@ -357,7 +367,7 @@ fn send(tcb: &mut Tcb, env: &mut Env, now: Instant, sink: &mut Sink<'_>, plan: P
     if last {
         timer::stop(tcb, Timer::Cork);
     }
-    if plan.len > 0 {
+    if plan.len > 0 && is_answer(tcb, env, now) {
         // Answers carry acknowledgments: from here on they may wait for one (Linux: pingpong).
         tcb.quick_acks = 0;
         tcb.answers = true;
@@ -367,6 +377,12 @@ fn send(tcb: &mut Tcb, env: &mut Env, now: Instant, sink: &mut Sink<'_>, plan: P
     }
     tcb.last_sent = now;
     true
+}
+
+/// Whether data that leaves now answers data that has arrived: no later than its acknowledgment may
+/// be (Linux `tcp_event_data_sent`).
+fn is_answer(tcb: &Tcb, env: &Env, now: Instant) -> bool {
+    tcb.bytes_in > 0 && now.micros_since(tcb.account.last_data_recv) < env.config.delayed_ack_us
 }
 
 /// A new segment has left.
@@ -409,7 +425,7 @@ fn wait_for_room(tcb: &mut Tcb, env: &mut Env, now: Instant) {
     if unsent == 0 || tcb.in_flight() > 0 {
         return;
     }
-    if tcb.options.cork && tcb.snd_wnd >= unsent {
+    if is_corked(tcb) && tcb.snd_wnd >= unsent {
         timer::start_if_idle(tcb, env, Timer::Cork, now + env.config.cork_us);
     } else {
         timer::start_persist(tcb, env, now);

@@ -19,6 +19,7 @@ use super::account::Account;
 use super::congestion::Congestion;
 pub(crate) use super::conn_options::ConnOptions;
 use super::ecn::Ecn;
+use super::eor::{self, Marks};
 use super::options::TIMESTAMPS_BYTES;
 use super::pmtu::Pmtu;
 use super::reassembly::Ranges;
@@ -107,6 +108,8 @@ pub(crate) struct Tcb {
     pub(crate) ranges: Ranges,
     /// The segments between SND.UNA and SND.NXT.
     pub(crate) sent: Sent,
+    /// Where writes with `MSG_EOR` end; none without any.
+    pub(crate) eor: Option<Box<Marks>>,
     /// What to report of `ranges`, once there were any.
     pub(crate) sack_receiver: Option<Box<SackReceiver>>,
 
@@ -149,6 +152,11 @@ pub(crate) struct Tcb {
     pub(crate) persist: bool,
     /// A partial segment may leave in spite of Nagle, cork and the silly window rule.
     pub(crate) push: bool,
+    /// The last write said that more follows (`MSG_MORE`): its rest waits, as under a cork, but only
+    /// until the next segment arrives.
+    pub(crate) more: bool,
+    /// The end of the send ring is not the end of what the application has to say: no PSH.
+    pub(crate) unpushed: bool,
     /// The application closed before the connection was there.
     pub(crate) close_wanted: bool,
     /// The application shut reading down.
@@ -245,6 +253,7 @@ impl Tcb {
             rx: Ring::default(),
             ranges: Ranges::default(),
             sent: Sent::default(),
+            eor: None,
             sack_receiver: None,
             timestamps: Timestamps::new(config.timestamps, origin.timestamp_offset),
             rtt: Rtt::new(config.rto_initial_us),
@@ -268,6 +277,8 @@ impl Tcb {
             probe_due: false,
             persist: false,
             push: false,
+            more: false,
+            unpushed: false,
             close_wanted: false,
             read_shut: false,
             wscale_ok: config.window_scaling,
@@ -344,6 +355,7 @@ impl Tcb {
         }
         self.ranges.clear();
         self.sent.release();
+        self.eor = None;
         self.notify(env);
     }
 
@@ -392,6 +404,11 @@ impl Tcb {
         self.sent.in_flight() >= self.congestion.cwnd()
     }
 
+    /// The bound on bytes that wait to be sent: the application's or the host's.
+    pub(crate) fn notsent_lowat(&self, config: &Config) -> Option<u32> {
+        self.options.notsent_lowat.or(config.notsent_lowat)
+    }
+
     /// Bytes not sent yet, and how many of them both windows let go. The latter leave with the next
     /// transmission and do not count against `TCP_NOTSENT_LOWAT` (Linux sends within `write`).
     fn notsent(&self) -> (u32, u32) {
@@ -402,7 +419,10 @@ impl Tcb {
     /// Room for a write, in bytes.
     pub(crate) fn send_room(&self, config: &Config) -> usize {
         let room = self.send_limit(config).saturating_sub(self.tx.len());
-        let Some(lowat) = self.options.notsent_lowat else { return room };
+        if eor::is_full(self) {
+            return 0;
+        }
+        let Some(lowat) = self.notsent_lowat(config) else { return room };
         let (unsent, usable) = self.notsent();
         // Linux `__sk_stream_memory_free`: below the mark a write is taken by the segment.
         match lowat.saturating_add(usable).saturating_sub(unsent) {
@@ -420,7 +440,8 @@ impl Tcb {
         let below = |lowat: u32| unsent.saturating_sub(usable) < lowat.div_ceil(2);
         limit.saturating_sub(used) >= used / 2
             && used < limit
-            && self.options.notsent_lowat.is_none_or(below)
+            && !eor::is_full(self)
+            && self.notsent_lowat(config).is_none_or(below)
     }
 
     /// Whether a reader would be woken by what is there (Linux: `tcp_stream_is_readable`): as much
@@ -474,6 +495,6 @@ mod tests {
     /// with losses needs (ranges, blocks) is allocated when there are some.
     #[test]
     fn an_idle_connection_is_about_one_kib() {
-        assert!(core::mem::size_of::<Tcb>() <= 1056, "{}", core::mem::size_of::<Tcb>());
+        assert!(core::mem::size_of::<Tcb>() <= 1064, "{}", core::mem::size_of::<Tcb>());
     }
 }

@@ -146,6 +146,8 @@ fn fire(tcb: &mut Tcb, env: &mut Env, now: Instant, timer: Timer) {
         Timer::Linger => tcb.finish(env),
         Timer::Cork => {
             tcb.push = true;
+            tcb.more = false;
+            tcb.unpushed = false;
             env.enqueue(tcb, list::DATA);
         }
         Timer::IdleBuffers => {
@@ -300,6 +302,7 @@ pub(crate) fn enter_time_wait(tcb: &mut Tcb, env: &mut Env, now: Instant) {
     }
     tcb.tx.release(&mut env.memory);
     tcb.sent.release();
+    tcb.eor = None;
     let until = now + env.time_wait_us(tcb.device);
     start(tcb, env, Timer::Linger, until);
 }

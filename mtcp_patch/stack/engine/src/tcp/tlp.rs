@@ -43,7 +43,12 @@ impl Tlp {
 /// `rto_us`: until the retransmission timeout.
 pub(crate) fn schedule(tcb: &mut Tcb, env: &mut Env, now: Instant, rto_us: u64) -> bool {
     let may = matches!(tcb.recovery.state, CaState::Open | CaState::Cwr);
-    if !may || !tcb.sack_ok || tcb.sent.is_empty() || tcb.recovery.tlp.end.is_some() {
+    if !may
+        || !env.config.tail_loss_probe
+        || !tcb.sack_ok
+        || tcb.sent.is_empty()
+        || tcb.recovery.tlp.end.is_some()
+    {
         return false;
     }
     let srtt_us = tcb.rtt.srtt_us();

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
 use std::time::Duration;
 
 use mtcp_engine::Error;
-use mtcp_engine::{ConnectOptions, Path};
+use mtcp_engine::{ConnectOptions, Path, SendFlags};
 use socket2::SockAddr;
 
 use super::desc::{is_connected, is_connecting, owes_fin, Kind};
@@ -25,8 +25,7 @@ const RECV_FLAGS: i32 = libc::MSG_PEEK
     | libc::MSG_NOSIGNAL
     | libc::MSG_CMSG_CLOEXEC;
 
-/// The send flags that mean something here. Everything waits for the end of the turn anyway,
-/// which is what MSG_MORE asks for.
+/// The send flags that mean something here.
 const SEND_FLAGS: i32 = libc::MSG_DONTWAIT
     | libc::MSG_NOSIGNAL
     | libc::MSG_MORE
@@ -213,7 +212,11 @@ impl Inner {
                 if flags & libc::MSG_OOB != 0 {
                     return self.shard.send_urgent(now, id, data).map_err(Errno::from);
                 }
-                self.shard.send(now, id, data).map_err(Errno::from)
+                let how = SendFlags {
+                    more: flags & libc::MSG_MORE != 0,
+                    end_of_record: flags & libc::MSG_EOR != 0,
+                };
+                self.shard.send_with(now, id, data, how).map_err(Errno::from)
             }
             Kind::Kernel => sys::send(self.port(desc)?.fd(), data, flags | libc::MSG_DONTWAIT),
             Kind::Inherited => Err(Errno(libc::ECONNRESET)),

@@ -42,6 +42,8 @@ pub struct VirtualLink {
     mtu: usize,
     inbound: VecDeque<Vec<u8>>,
     outbound: VecDeque<(Instant, Vec<u8>)>,
+    /// It takes no frame: a full queue below us.
+    refuses: bool,
     /// When what is transmitted leaves.
     pub(super) now: Instant,
 }
@@ -51,7 +53,8 @@ impl VirtualLink {
     /// `mtu` bytes without a link header.
     pub fn new(local: Vec<IpAddr>, mtu: usize) -> Self {
         let now = Instant::from_micros(0);
-        Self { local, mtu, inbound: VecDeque::new(), outbound: VecDeque::new(), now }
+        let (inbound, outbound) = (VecDeque::new(), VecDeque::new());
+        Self { local, mtu, inbound, outbound, refuses: false, now }
     }
 
     pub(super) fn has_address(&self, ip: IpAddr) -> bool {
@@ -89,7 +92,7 @@ impl Device for VirtualLink {
     }
 
     fn transmit(&mut self, len: usize, fill: &mut dyn FnMut(&mut [u8])) -> bool {
-        if len > self.mtu || self.outbound.len() >= MAX_FRAMES {
+        if self.refuses || len > self.mtu || self.outbound.len() >= MAX_FRAMES {
             return false;
         }
         let mut frame = vec![0; len];
@@ -148,17 +151,29 @@ impl Runtime {
         Ok(Self::install(runtime))
     }
 
-    /// Gives a frame, an IP packet, to the virtual host, and lets it act on it.
+    /// Whether the wire takes no frame from now on.
+    ///
+    /// # Errors
+    /// ENODEV when the runtime is not virtual.
+    pub fn virtual_refuse(&self, refuses: bool) -> Result<(), Errno> {
+        let mut inner = self.lock();
+        inner.settle();
+        inner.devices.virtual_link.as_mut().ok_or(Errno(libc::ENODEV))?.refuses = refuses;
+        inner.settle();
+        Ok(())
+    }
+
+    /// Gives frames, IP packets, to the virtual host in one batch, and lets it act on them.
     ///
     /// # Errors
     /// ENODEV when the runtime is not virtual; ENOBUFS when too many frames wait.
-    pub fn virtual_inject(&self, frame: Vec<u8>) -> Result<(), Errno> {
+    pub fn virtual_inject(&self, frames: Vec<Vec<u8>>) -> Result<(), Errno> {
         let mut inner = self.lock();
         let link = inner.devices.virtual_link.as_mut().ok_or(Errno(libc::ENODEV))?;
-        if link.inbound.len() >= MAX_FRAMES {
+        if link.inbound.len() + frames.len() > MAX_FRAMES {
             return Err(Errno(libc::ENOBUFS));
         }
-        link.inbound.push_back(frame);
+        link.inbound.extend(frames);
         inner.settle();
         Ok(())
     }

@@ -5,18 +5,34 @@ use crate::wire::IcmpKind;
 /// RFC 9293 MUST-40, SHLD-18, SHLD-19.
 #[test]
 fn every_second_full_segment_is_acknowledged_at_once() {
+    let (mut b, _) = Bench::answering();
+    b.peer(A, 2, 2, &[1; MSS]);
+    assert_eq!(b.brief(), []);
+    b.peer(A, 2 + MSS as u32, 2, &[1; MSS]);
+    assert_eq!(b.brief(), [(A, 2, 2 + 2 * MSS as u32, 0)]);
+    b.peer(A, 2 + 2 * MSS as u32, 2, b"tail");
+    let (us, sent) = b.next_sent(1_000_000);
+    assert_eq!(sent[0].brief(), (A, 2, 6 + 2 * MSS as u32, 0));
+    assert!((40_000..50_000).contains(&us), "{us}");
+}
+
+/// Linux `tcp_event_data_sent`: pingpong mode begins with an answer, which comes soon.
+#[test]
+fn only_data_that_answers_ends_quick_acknowledgments() {
     let (mut b, id) = Bench::accepted();
-    // Quick acknowledgments end with the first data of ours.
+    b.send(id, b"request").unwrap();
+    b.sent();
+    b.peer(PA, 1, 8, b"one");
+    assert_eq!(b.brief(), [(A, 8, 4, 0)]);
+    b.advance_us(40_000);
     b.send(id, b"x").unwrap();
     b.sent();
-    b.peer(A, 1, 2, &[1; MSS]);
+    b.peer(PA, 4, 9, b"two");
+    assert_eq!(b.brief(), [(A, 9, 7, 0)]);
+    b.send(id, b"answer").unwrap();
+    b.sent();
+    b.peer(PA, 7, 15, b"three");
     assert_eq!(b.brief(), []);
-    b.peer(A, 1 + MSS as u32, 2, &[1; MSS]);
-    assert_eq!(b.brief(), [(A, 2, 1 + 2 * MSS as u32, 0)]);
-    b.peer(A, 1 + 2 * MSS as u32, 2, b"tail");
-    let (us, sent) = b.next_sent(1_000_000);
-    assert_eq!(sent[0].brief(), (A, 2, 5 + 2 * MSS as u32, 0));
-    assert!((40_000..50_000).contains(&us), "{us}");
 }
 
 #[test]
@@ -28,27 +44,25 @@ fn the_first_segments_are_acknowledged_at_once() {
 
 #[test]
 fn reading_to_the_end_of_a_write_acknowledges_it_where_nothing_is_answered() {
-    let (mut b, id) = Bench::accepted();
-    b.send(id, b"x").unwrap();
-    b.sent();
+    let (mut b, id) = Bench::answering();
     // Answers carry acknowledgments, so far.
-    b.peer(PA, 1, 2, b"one");
+    b.peer(PA, 2, 2, b"one");
     assert_eq!(b.recv(id).unwrap(), b"one");
     assert_eq!(b.brief(), []);
     // None came in time.
-    assert_eq!(b.next_sent(1_000_000).1[0].brief(), (A, 2, 4, 0));
-    b.peer(PA, 4, 2, b"two");
+    assert_eq!(b.next_sent(1_000_000).1[0].brief(), (A, 2, 5, 0));
+    b.peer(PA, 5, 2, b"two");
     assert_eq!(b.brief(), []);
     assert_eq!(b.recv(id).unwrap(), b"two");
-    assert_eq!(b.brief(), [(A, 2, 7, 0)]);
+    assert_eq!(b.brief(), [(A, 2, 8, 0)]);
     b.send(id, b"y").unwrap();
-    assert_eq!(b.brief(), [(PA, 2, 7, 1)]);
-    b.peer(PA, 7, 3, b"three");
+    assert_eq!(b.brief(), [(PA, 2, 8, 1)]);
+    b.peer(PA, 8, 3, b"three");
     assert_eq!(b.recv(id).unwrap(), b"three");
     assert_eq!(b.brief(), []);
-    assert_eq!(b.next_sent(1_000_000).1[0].brief(), (A, 3, 12, 0));
+    assert_eq!(b.next_sent(1_000_000).1[0].brief(), (A, 3, 13, 0));
     // More is to come: no PSH.
-    b.peer(A, 12, 3, b"four");
+    b.peer(A, 13, 3, b"four");
     assert_eq!(b.recv(id).unwrap(), b"four");
     assert_eq!(b.brief(), []);
 }

@@ -14,6 +14,7 @@ mod open;
 mod options;
 mod queues;
 mod rack;
+mod records;
 mod requests;
 mod rfc5961;
 mod rfc9293;
@@ -180,10 +181,25 @@ impl Bench {
         id
     }
 
+    /// An accepted connection that has answered: acknowledgments wait for the next answer. One byte
+    /// has gone each way.
+    pub(super) fn answering() -> (Self, ConnId) {
+        let (mut b, id) = Self::accepted();
+        b.peer(PA, 1, 1, b"?");
+        b.recv(id).unwrap();
+        b.send(id, b"x").unwrap();
+        b.sent();
+        (b, id)
+    }
+
     /// An accepted connection on a path of 100 ms whose peer has these options, and segment 0 of
     /// [`MSS`] bytes acknowledged.
     pub(super) fn on_long_path(options: Options) -> (Self, ConnId) {
-        let mut b = Self::new();
+        Self::on_long_path_with(options, Config::default())
+    }
+
+    pub(super) fn on_long_path_with(options: Options, config: Config) -> (Self, ConnId) {
+        let mut b = Self::with(config, 16);
         b.peer_options = Options { mss: b.peer_options.mss, ..options };
         b.peer_later.timestamps = options.timestamps;
         if options.timestamps.is_some() {

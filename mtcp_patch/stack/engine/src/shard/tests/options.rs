@@ -220,18 +220,15 @@ fn the_scale_covers_a_chosen_buffer_only() {
 
 #[test]
 fn quickack_acknowledges_at_once_what_was_delayed() {
-    let (mut b, id) = Bench::accepted();
-    // An answer carries acknowledgments from here on.
-    b.send(id, b"x").unwrap();
-    b.sent();
-    b.peer(PA, 1, 2, b"a");
+    let (mut b, id) = Bench::answering();
+    b.peer(PA, 2, 2, b"a");
     assert_eq!((b.brief(), b.shard.is_quickack(id)), (std::vec![], false));
     b.shard.set_quickack(id, true);
-    assert_eq!((b.brief(), b.shard.is_quickack(id)), (std::vec![(A, 2, 2, 0)], true));
-    b.peer(PA, 2, 2, b"b");
-    assert_eq!(b.brief(), [(A, 2, 3, 0)]);
+    assert_eq!((b.brief(), b.shard.is_quickack(id)), (std::vec![(A, 2, 3, 0)], true));
+    b.peer(PA, 3, 2, b"b");
+    assert_eq!(b.brief(), [(A, 2, 4, 0)]);
     b.shard.set_quickack(id, false);
-    b.peer(PA, 3, 2, b"c");
+    b.peer(PA, 4, 2, b"c");
     assert_eq!((b.brief(), b.shard.is_quickack(id)), (std::vec![], false));
 }
 

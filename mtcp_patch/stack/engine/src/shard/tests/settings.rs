@@ -144,3 +144,27 @@ fn a_syn_with_fin_is_dropped_everywhere_when_told_so() {
         assert_eq!(b.brief().len(), answers);
     }
 }
+
+/// RFC 9293 3.10.7.4, fifth step; Linux says nothing.
+#[test]
+fn an_acknowledgment_of_what_was_never_sent_is_answered_or_not() {
+    for challenge_unsent_ack in [true, false] {
+        let (mut b, _) = accepted(Config { challenge_unsent_ack, ..Config::default() }, None);
+        b.peer(A, 1, 9999, b"");
+        assert_eq!(b.brief().len(), usize::from(challenge_unsent_ack));
+    }
+}
+
+/// The host's bound holds where the application has none of its own.
+#[test]
+fn the_hosts_notsent_lowat_bounds_what_waits_unsent() {
+    let config = Config { notsent_lowat: Some(4000), ..Config::default() };
+    let (mut b, id) = accepted(config, None);
+    let taken = b.shard.send(b.now, id, &[1; 100 * MSS]).unwrap();
+    assert!(taken < 20 * MSS, "{taken}");
+    b.sent();
+    assert_eq!(b.shard.readiness(id) & crate::event::ready::OUT, 0);
+    let own = ConnOptions { notsent_lowat: Some(u32::MAX), ..ConnOptions::default() };
+    b.shard.set_options(b.now, id, own);
+    assert!(b.shard.send(b.now, id, &[1; 50 * MSS]).unwrap() > 20 * MSS);
+}

@@ -5,8 +5,12 @@ use crate::tcp::recovery::CaState;
 
 /// `tail` segments are out, and nothing else is to be sent; segment 0 is acknowledged.
 fn tail(segments: usize) -> (Bench, ConnId) {
+    tail_with(segments, Config::default())
+}
+
+fn tail_with(segments: usize, config: Config) -> (Bench, ConnId) {
     let options = Options { sack_permitted: true, ..Options::default() };
-    let (mut b, id) = Bench::on_long_path(options);
+    let (mut b, id) = Bench::on_long_path_with(options, config);
     b.send(id, &std::vec![7; segments * MSS]).unwrap();
     assert_eq!(b.segments().len(), segments);
     (b, id)
@@ -95,5 +99,13 @@ fn a_probe_that_was_a_duplicate_reduces_nothing() {
 fn a_peer_without_sack_is_not_probed() {
     let (mut b, _) = Bench::in_flight(false);
     let (_, sent) = b.next_sent(1_000_000);
+    assert_eq!((sent[0].seq / MSS as u32, b.shard.stats().timeouts), (1, 1));
+}
+
+/// Linux: `tcp_early_retrans` = 0.
+#[test]
+fn without_probes_the_retransmission_timer_is_the_first() {
+    let (mut b, _) = tail_with(4, Config { tail_loss_probe: false, ..Config::default() });
+    let (_, sent) = b.next_sent(2_000_000);
     assert_eq!((sent[0].seq / MSS as u32, b.shard.stats().timeouts), (1, 1));
 }
