@@ -227,10 +227,10 @@ impl Inner {
                 self.shard.set_quickack(id, int(value)? & 1 != 0);
             }
             // Each such call pushes, also what `MSG_MORE` holds back.
-            Kind::Conn { id, .. } if (level, name) == (TCP, libc::TCP_NODELAY) => {
-                if int(value)? != 0 {
-                    self.shard.push(id);
-                }
+            Kind::Conn { id, .. }
+                if (level, name) == (TCP, libc::TCP_NODELAY) && int(value)? != 0 =>
+            {
+                self.shard.push(id);
             }
             _ => {}
         }
