@@ -21,6 +21,7 @@ from _thread import RLock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from .config import Settings
@@ -35,9 +36,28 @@ _SHIMS = {
     "socket_shim": ("socket",),
     "selectors_shim": ("select", "selectors", "eventlet.patcher"),  # eventlet imports a select of its own
     "os_shim": ("os",),
+    "processes_shim": ("subprocess", "multiprocessing.reduction", "multiprocessing.connection"),
     "signals_shim": ("_signal",),
     "ssl_shim": ("ssl",),
+    "openssl_shim": ("OpenSSL.SSL",),
     "gevent_shim": ("gevent._config",),
+    "bypass_shim": (
+        "uvloop",
+        "grpc",
+        "psycopg",
+        "psycopg2",
+        "zmq",
+        "pycurl",
+        "curl_cffi",
+        "MySQLdb",
+        "mariadb",
+        "pyodbc",
+        "confluent_kafka",
+        "pynng",
+        "granian",
+        "bjoern",
+        "uvicorn.config",
+    ),
 }
 
 _lock = RLock()
@@ -73,6 +93,11 @@ def install(**settings: Any) -> None:
             lifecycle.start(loaded, patcher)
             for name, targets in _SHIMS.items():
                 patcher.add_shim(f"{__name__}.{name}", targets)
+            patcher.around_import("uvloop.loop", _around_uvloop)
+            if config.INHERITED_VARIABLE in os.environ:
+                from .processes_shim import adopt_inherited
+
+                adopt_inherited()
             if loaded.require and config.ORIGINS_VARIABLE not in os.environ:  # else the launcher sees to it
                 lifecycle.open_devices()
         except BaseException:
@@ -138,6 +163,12 @@ def status() -> dict[str, Any]:
             "on_kernel": _patcher.on_kernel(),
             "stack": lifecycle.stack_status(),
         }
+
+
+def _around_uvloop() -> Callable[[], None]:
+    from .bypass_shim import while_uvloop_is_imported
+
+    return while_uvloop_is_imported()
 
 
 def _check_same(current: Settings, wanted: dict[str, Any]) -> None:

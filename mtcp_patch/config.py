@@ -23,10 +23,15 @@ if TYPE_CHECKING:
     from typing import Any
 
 ENV_PREFIX = "MTCP_PATCH"
-# Variables of ours that are no settings: where the control sockets are, and what the launcher tells its child.
+# Variables of ours that are no settings: where the control sockets are, what the launcher or a parent tells its child.
 RUNTIME_DIR_VARIABLE = "MTCP_PATCH_RUNTIME_DIR"
 ORIGINS_VARIABLE = "MTCP_PATCH_ORIGINS"
+INHERITED_VARIABLE = "MTCP_PATCH_INHERITED"  # VIRTUAL=KERNEL,… descriptors for the next Python that starts
 LAUNCHED_VARIABLE = "MTCP_PATCH_LAUNCHED"  # the process id of the program that the launcher turned into
+NAMED_VARIABLE = "MTCP_PATCH_NAMED"  # what bypasses the stack and was said to do so, by this process or a parent
+_NO_SETTINGS = frozenset(
+    {RUNTIME_DIR_VARIABLE, ORIGINS_VARIABLE, INHERITED_VARIABLE, LAUNCHED_VARIABLE, NAMED_VARIABLE}
+)
 
 COMMAND_LINE = "command line"
 ARGUMENT = "install() argument"
@@ -303,7 +308,7 @@ def _load_environment(environ: Mapping[str, str], values: dict[str, object], ori
     for variable, text in environ.items():
         if variable != ENV_PREFIX and not variable.startswith(ENV_PREFIX + "_"):
             continue
-        if variable in (RUNTIME_DIR_VARIABLE, ORIGINS_VARIABLE, LAUNCHED_VARIABLE):
+        if variable in _NO_SETTINGS:
             continue
         if not text:
             continue  # as python has it: set to nothing is not set

@@ -22,12 +22,17 @@ if TYPE_CHECKING:
     from typing import Any
 
     ModuleHook = Callable[[ModuleType], None]
+    Around = Callable[[], Callable[[], None]]
 
 _lock = RLock()  # guards the tables; never held while a hook or a finder runs
 _waiting: dict[str, list[ModuleHook]] = {}
+# By module: called before its body runs; what it returns is called after.
+_around: dict[str, Around] = {}
 # Hooks of modules whose body was running when they were registered (`import selectors` imports `select` on the way):
 # such a module went by unseen, so its hooks run after the next import that we do see, or the next registration.
 _unfinished: list[tuple[ModuleType, ModuleHook]] = []
+# Modules whose body is over and whose hooks run now: they count as initializing still, and are complete.
+_complete: list[ModuleType] = []
 _searching: set[tuple[str, int]] = set()
 
 
@@ -44,6 +49,18 @@ def when_imported(name: str, hook: ModuleHook) -> None:
     _run_finished()
 
 
+def around_import(name: str, enter: Around) -> None:
+    """Call ``enter()`` before the body of the module called ``name`` runs, and what it returns afterwards.
+
+    For a module whose body captures what cannot be reached later. Nothing happens if it was imported already.
+    """
+    with _lock:
+        if name not in sys.modules:
+            _around[name] = enter
+            if _finder not in sys.meta_path:
+                sys.meta_path.insert(0, _finder)
+
+
 def _run_finished() -> None:
     """Run the hooks in ``_unfinished`` whose module is complete by now."""
     with _lock:
@@ -54,6 +71,8 @@ def _run_finished() -> None:
 
 
 def _is_initializing(module: ModuleType) -> bool:
+    if any(module is complete for complete in _complete):
+        return False
     return bool(getattr(getattr(module, "__spec__", None), "_initializing", False))
 
 
@@ -69,8 +88,16 @@ def cancel(hook: ModuleHook) -> None:
         _drop_idle_finder()
 
 
+def cancel_around(enter: Around) -> None:
+    """Forget what was to be called around an import."""
+    with _lock:
+        for name in [name for name, known in _around.items() if known is enter]:
+            del _around[name]
+        _drop_idle_finder()
+
+
 def _drop_idle_finder() -> None:
-    if not _waiting and _finder in sys.meta_path:
+    if not _waiting and not _around and _finder in sys.meta_path:
         sys.meta_path.remove(_finder)
 
 
@@ -81,8 +108,13 @@ def _run_hooks(module: ModuleType, name: str) -> None:
         hooks += [hook for unfinished, hook in _unfinished if unfinished is module]
         _unfinished[:] = [entry for entry in _unfinished if entry[0] is not module]
         _drop_idle_finder()
-    for hook in hooks:
-        hook(module)
+        _complete.append(module)
+    try:
+        for hook in hooks:
+            hook(module)
+    finally:
+        with _lock:
+            _complete.remove(module)
     _run_finished()
 
 
@@ -93,7 +125,7 @@ class _Finder:
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """See importlib.abc.MetaPathFinder."""
-        if name not in _waiting:
+        if name not in _waiting and name not in _around:
             return None
         search = (name, get_ident())
         with _lock:
@@ -139,8 +171,16 @@ class _Loader:
         if spec is not None:
             spec.loader = self._real
         module.__loader__ = self._real
-        self._real.exec_module(module)
-        _run_hooks(module, spec.name if spec is not None else module.__name__)
+        name = spec.name if spec is not None else module.__name__
+        with _lock:
+            enter = _around.pop(name, None)
+        leave = enter() if enter is not None else None
+        try:
+            self._real.exec_module(module)
+        finally:
+            if leave is not None:
+                leave()
+        _run_hooks(module, name)
 
 
 _finder = _Finder()

@@ -14,30 +14,21 @@ import platform
 import textwrap
 from typing import TYPE_CHECKING, Any, TextIO
 
-from . import __version__, config, install, status, uninstall
+from . import __version__, bypass_shim, config, install, status, uninstall
 
 if TYPE_CHECKING:
     from .config import Settings
 
 # The modules that the shims wait for; importing them makes every name show up in the list.
-_PATCHED_MODULES = ("socket", "select", "selectors", "fcntl", "ssl")
+_PATCHED_MODULES = ("socket", "select", "selectors", "fcntl", "ssl", "subprocess")
 
 _WIDTH = 100  # columns of the whole report
 _LABEL = 16  # columns of the words at the left
 
-# What no Python-level patch can reach, wherever it is installed.
-_OWN_SYSTEM_CALLS = {
-    "uvloop": "an event loop that makes its own system calls (use asyncio's)",
-    "grpc": "its C core makes its own system calls",
-    "psycopg2": "libpq makes its own system calls",
-    "psycopg": "libpq makes its own system calls",
-    "zmq": "libzmq makes its own system calls",
-}
 _BY_NATURE = {
     "UDP, AF_UNIX, raw and all other sockets": "only TCP over IPv4 and IPv6 is ours",
 }
 _NOT_YET = {
-    "pyOpenSSL on a TCP socket": "EBADF, as OpenSSL reads it itself; ssl, and Connection(context, None), work",
     "a connection accepted before os.fork": "stays the parent's, so socketserver's Forking servers do not answer",
     "urgent data (MSG_OOB)": "refused with EINVAL or EOPNOTSUPP",
     "more than one core, other layouts, tap and packet devices": "refused where they are asked for",
@@ -130,7 +121,7 @@ def _by_module(names: list[str]) -> list[str]:
 
 def _programs_found() -> dict[str, str]:
     """The installed packages that make their own system calls."""
-    return {name: why for name, why in _OWN_SYSTEM_CALLS.items() if importlib.util.find_spec(name) is not None}
+    return {name: bypass_shim.sentence(name) for name in bypass_shim.BYPASSING if importlib.util.find_spec(name)}
 
 
 def _ranges(numbers: list[int]) -> str:

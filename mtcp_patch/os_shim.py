@@ -7,9 +7,9 @@ arguments untouched, and costs that call about 10 ns.
 Who calls it: ``patcher``, once. What never happens here: a virtual number reaching the kernel; a silent no-op, but for
 the inheritable flag, which the kernel would act on only at exec, where our descriptors do not survive.
 
-What cannot work raises an OSError that says so: ``pass_fds`` and SCM_RIGHTS (the connection lives in this process),
-``dup2`` onto or from a kernel descriptor, ``os.fdopen`` (use ``socket.makefile``). ``open(fd)`` and ``os.stat(fd)`` are
-not patched and give the kernel's EBADF.
+What cannot work raises an OSError that says so: ``dup2`` onto or from a kernel descriptor, ``os.fdopen`` (use
+``socket.makefile``). ``open(fd)`` and ``os.stat(fd)`` are not patched and give the kernel's EBADF. What leaves the
+process is ``processes_shim``'s.
 
 The runtime has kernel descriptors of its own. ``close`` and ``closerange`` answer for them as for numbers that are not
 open: a daemon closes all that it does not know. ``dup2`` onto one is refused: our epolls know it by its number.
@@ -26,7 +26,7 @@ from .stack import _native
 
 TYPE_CHECKING = False  # as typing has it; loading typing would cost every child process some ms
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
     from types import ModuleType
     from typing import Any
 
@@ -249,55 +249,7 @@ def _patch_fcntl(patcher: Patcher, fcntl: ModuleType) -> None:
         patcher.replace(fcntl, name, _native.fd_dispatch(getattr(fcntl, name), virtual, "fileno"))
 
 
-# --- descriptors that would leave the process -------------------------------------------------------------------------
-
-
-def _first_virtual(numbers: Iterable[Any]) -> int | None:
-    return next((n for n in numbers if isinstance(n, int) and n >= VFD_BASE), None)
-
-
-def _patch_subprocess(patcher: Patcher, subprocess: ModuleType) -> None:
-    real = subprocess._fork_exec
-
-    @functools.wraps(real)
-    def _fork_exec(*args: Any) -> Any:
-        # (args, executable_list, close_fds, fds_to_keep, cwd, env, p2cread, p2cwrite, c2pread, c2pwrite, errread, …)
-        fd = _first_virtual((*args[3], *args[6:12]))
-        if fd is not None:
-            raise _refusal(f"descriptor {fd} to a child process", "the connection lives in this process")
-        return real(*args)
-
-    patcher.replace(subprocess, "_fork_exec", _fork_exec)
-
-
-def _patch_reduction(patcher: Patcher, reduction: ModuleType) -> None:
-    real = reduction.sendfds
-
-    @functools.wraps(real)
-    def sendfds(sock: Any, fds: Sequence[int]) -> None:
-        fd = _first_virtual(fds)
-        if fd is not None:
-            raise _refusal(f"descriptor {fd} to another process", "the connection lives in this process")
-        real(sock, fds)
-
-    patcher.replace(reduction, "sendfds", sendfds)
-
-
-def _patch_connection(patcher: Patcher, connection: ModuleType) -> None:
-    """``multiprocessing.connection`` copied os.read, write and close into its defaults when it was imported."""
-    target = connection.Connection
-    defaults: dict[str, Any] = {"_close": os.close, "_send": os.write, "_recv": os.read}
-    for name, function in defaults.items():
-        method = vars(target)[name]
-        if method.__defaults__ != (function,):
-            before, method.__defaults__ = method.__defaults__, (function,)
-            patcher.on_restore(functools.partial(setattr, method, "__defaults__", before))
-
-
 def patch(patcher: Patcher) -> None:
     """Put a dispatcher under each function of ``os`` and ``fcntl`` that takes a descriptor."""
     _patch_os(patcher)
     patcher.when_imported("fcntl", functools.partial(_patch_fcntl, patcher))
-    patcher.when_imported("subprocess", functools.partial(_patch_subprocess, patcher))
-    patcher.when_imported("multiprocessing.reduction", functools.partial(_patch_reduction, patcher))
-    patcher.when_imported("multiprocessing.connection", functools.partial(_patch_connection, patcher))

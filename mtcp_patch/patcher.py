@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     ModuleHook = Callable[[ModuleType], None]
+    Around = Callable[[], Callable[[], None]]
 
     class Shim(Protocol):
         """What every ``*_shim.py`` module offers."""
@@ -92,6 +93,7 @@ class Patcher:
         self._on_kernel: dict[str, str] = {}
         self._to_rebind: dict[int, tuple[object, object]] = {}
         self._hooks: list[ModuleHook] = []
+        self._around: list[Around] = []
         self._active = True
 
     # --- for the shims -------------------------------------------------------------------------------------------
@@ -146,6 +148,12 @@ class Patcher:
             self._hooks.append(run)
         import_hooks.when_imported(module, run)
 
+    def around_import(self, module: str, enter: Around) -> None:
+        """Call ``enter()`` before the named module's body runs, and what it returns after it: see ``import_hooks``."""
+        with self._lock:
+            self._around.append(enter)
+        import_hooks.around_import(module, enter)
+
     # --- for mtcp_patch/__init__.py ------------------------------------------------------------------------------
 
     def add_shim(self, module: str, targets: Iterable[str]) -> None:
@@ -182,6 +190,8 @@ class Patcher:
         """Undo every change, last one first. An attribute that other code replaced after us is left, with a warning."""
         for hook in self._hooks:
             import_hooks.cancel(hook)
+        for enter in self._around:
+            import_hooks.cancel_around(enter)
         with self._lock:
             self._active = False
             late: dict[int, tuple[object, object]] = {

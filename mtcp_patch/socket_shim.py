@@ -11,7 +11,6 @@ What never happens here: no method of a socket is wrapped in Python, and threadi
 
 from __future__ import annotations
 
-import errno
 import functools
 
 from .stack import _native
@@ -77,18 +76,14 @@ def _patch_functions(patcher: Patcher) -> None:
         function = _native.fd_dispatch(getattr(_socket, name), virtual, looks)
         patcher.replace(_socket, name, function)
         patcher.replace(socket, name, function)
-    patcher.replace(socket, "send_fds", _refusing_virtual(socket.send_fds, _native.VFD_BASE))
+    patcher.replace(socket, "send_fds", _sending_kernels(socket.send_fds))
 
 
-def _refusing_virtual(send_fds: Callable[..., int], base: int) -> Callable[..., int]:
+def _sending_kernels(send_fds: Callable[..., int]) -> Callable[..., int]:
     @functools.wraps(send_fds)
     def function(sock: Any, buffers: Any, fds: Iterable[int], flags: int = 0, address: Any = None) -> int:
-        numbers = list(fds)
-        if any(isinstance(fd, int) and fd >= base for fd in numbers):
-            raise OSError(
-                errno.EOPNOTSUPP,
-                "mtcp_patch: a user-level TCP connection lives in this process and cannot be handed to another",
-            )
-        return send_fds(sock, buffers, numbers, flags, address)
+        from .processes_shim import to_kernel
+
+        return send_fds(sock, buffers, [to_kernel(fd) for fd in fds], flags, address)
 
     return function

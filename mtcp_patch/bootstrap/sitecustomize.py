@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 
+# In the text of the ImportError by which PyO3 (3.11) or the interpreter (3.12 and later) refuses the native part.
+_SUBINTERPRETER = "subinterpreters"
+
+
 def _say(text: str) -> None:
     sys.stderr.write(f"mtcp_patch: {text}\n")
 
@@ -59,9 +63,33 @@ def _start(directory: str) -> None:
         problem = _install(directory, required)
     if not problem:
         return
+    if _SUBINTERPRETER in problem:
+        _leave_subinterpreter(required)
+        return
     if required:
         _give_up(1, f"{problem} (and it is required)")
     _say(f"not active in {sys.executable}, which runs on the kernel: {problem}")
+
+
+def _leave_subinterpreter(required: bool) -> None:
+    """Say that this is not the main interpreter; when the stack is required, its sockets are refused.
+
+    (The process must not end: the main interpreter has the stack.)
+    """
+    if not required:
+        _say("a sub-interpreter's sockets are the kernel's: the stack serves the main interpreter alone")
+        return
+
+    class Refusing:
+        @staticmethod
+        def find_spec(name: str, _path: object = None, _target: object = None) -> None:
+            if name == "_socket":
+                raise ImportError(
+                    "mtcp_patch: no sockets in a sub-interpreter: the stack, which is required, serves the main "
+                    "interpreter alone"
+                )
+
+    sys.meta_path.insert(0, Refusing)
 
 
 def _install(directory: str, required: bool) -> str:

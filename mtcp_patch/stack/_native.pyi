@@ -85,6 +85,15 @@ def runtime_fds(low: int, high: int, /) -> list[int]:
     """The runtime's kernel descriptors in ``range(low, high)``, ascending."""
 
 def fd_is_open(vfd: int) -> bool: ...
+def fd_give_to_kernel(vfd: int, /) -> int:
+    """Make the socket the kernel's for good. The kernel descriptor behind it, non-blocking, is still the runtime's.
+
+    OSError EOPNOTSUPP for a connection of ours, EBUSY for a listener that has served some.
+    """
+
+def fd_adopt(fd: int, at: int | None = None, /) -> int:
+    """Take over a kernel TCP socket, which the kernel goes on serving; its virtual descriptor, `at` if given."""
+
 def fd_set_blocking(vfd: int, blocking: bool) -> None: ...
 def fd_get_blocking(vfd: int) -> bool: ...
 def fd_set_inheritable(vfd: int, inheritable: bool, /) -> None: ...

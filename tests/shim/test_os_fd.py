@@ -12,7 +12,6 @@ import socket
 import stat
 import struct
 import subprocess
-import sys
 import termios
 import threading
 from collections.abc import Callable, Iterator
@@ -340,16 +339,6 @@ only_ours = pytest.mark.parametrize("stack", [OURS], indirect=True)  # the kerne
 
 
 @only_ours
-def test_pass_fds_is_refused(sockets: Sockets) -> None:
-    made = sockets.tcp()
-    with pytest.raises(OSError, match="mtcp_patch") as caught:
-        subprocess.run([sys.executable, "-c", ""], pass_fds=[made.fileno()], check=False)
-    assert caught.value.errno == errno.EOPNOTSUPP
-    with pytest.raises(OSError, match="mtcp_patch"):
-        subprocess.run([sys.executable, "-c", ""], stdin=made, check=False)
-
-
-@only_ours
 def test_dup2_is_refused(sockets: Sockets, kernel_fd: int) -> None:
     fd = sockets.tcp().fileno()
     for pair in ((fd, kernel_fd), (kernel_fd, fd)):
@@ -362,15 +351,6 @@ def test_dup2_is_refused(sockets: Sockets, kernel_fd: int) -> None:
 def test_fdopen_is_refused(sockets: Sockets) -> None:
     with pytest.raises(OSError, match="makefile"):
         os.fdopen(sockets.tcp().fileno())
-
-
-@only_ours
-def test_passing_a_descriptor_on_is_refused(sockets: Sockets) -> None:
-    from multiprocessing import reduction
-
-    near, _far = (sockets.keep(end) for end in socket.socketpair())
-    with pytest.raises(OSError, match="mtcp_patch"):
-        reduction.sendfds(near, [sockets.tcp().fileno()])
 
 
 # --- kernel descriptors are left alone -------------------------------------------------------------------------------

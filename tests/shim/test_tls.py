@@ -73,18 +73,6 @@ print("done", tls.version() is None)
 """
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """A directory with cert.pem and key.pem for localhost."""
-    directory = tmp_path_factory.mktemp("tls")
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=DNS:localhost", "-keyout", directory / "key.pem", "-out", directory / "cert.pem"],
-        check=True, capture_output=True, timeout=30,
-    )  # fmt: skip
-    return directory
-
-
 @pytest.mark.parametrize("stack", ["kernel", "ours"])
 def test_https_and_a_non_blocking_echo(certificate: pathlib.Path, stack: str) -> None:
     launcher = ["-m", "mtcp_patch", "--device", "memory"] if stack == "ours" else []
@@ -93,61 +81,3 @@ def test_https_and_a_non_blocking_echo(certificate: pathlib.Path, stack: str) ->
         capture_output=True, text=True, timeout=50, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (0, "done True\n", ""), done.stderr
-
-
-PYOPENSSL = """
-import errno, os, socket, ssl, sys, threading
-from OpenSSL import SSL
-directory = sys.argv[1]
-server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-server_context.load_cert_chain(f"{directory}/cert.pem", f"{directory}/key.pem")
-listener = socket.create_server(("127.0.0.1", 0))
-def serve():
-    for _ in range(2):
-        try:
-            server_context.wrap_socket(listener.accept()[0], server_side=True).sendall(b"hello")
-        except OSError:
-            pass  # the client that fails goes away in the middle of the handshake
-threading.Thread(target=serve, daemon=True).start()
-
-with socket.create_connection(listener.getsockname()) as sock:
-    direct = SSL.Connection(SSL.Context(SSL.TLS_METHOD), sock)
-    direct.set_connect_state()
-    try:
-        direct.do_handshake()
-    except SSL.SysCallError as error:
-        assert error.args[0] == errno.EBADF, error
-    else:
-        raise AssertionError("it works: --info and the README say that it does not")
-
-with socket.create_connection(listener.getsockname()) as sock:
-    sock.settimeout(10)
-    pumped = SSL.Connection(SSL.Context(SSL.TLS_METHOD), None)
-    pumped.set_connect_state()
-    def pump(call):
-        while True:
-            try:
-                return call()
-            except SSL.WantReadError:
-                try:
-                    sock.sendall(pumped.bio_read(65536))
-                except SSL.WantReadError:
-                    pumped.bio_write(sock.recv(65536))
-    pump(pumped.do_handshake)
-    try:
-        sock.sendall(pumped.bio_read(65536))
-    except SSL.WantReadError:
-        pass
-    assert pump(lambda: pumped.recv(5)) == b"hello"
-print("as said")
-"""
-
-
-def test_pyopenssl_is_as_info_and_readme_say(certificate: pathlib.Path) -> None:
-    """On a socket of ours EBADF, on memory BIOs fine."""
-    pytest.importorskip("OpenSSL")
-    done = subprocess.run(
-        [sys.executable, "-m", "mtcp_patch", "--device", "memory", "-c", PYOPENSSL, str(certificate)],
-        capture_output=True, text=True, timeout=50, check=False,
-    )  # fmt: skip
-    assert (done.returncode, done.stdout, done.stderr) == (0, "as said\n", ""), done.stderr

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mtcp_patch import ssl_shim
+from mtcp_patch import ssl_shim, tls_pump
 
 TIMEOUT_S = 1.0
 
@@ -44,8 +44,8 @@ class SlowPeer:
 def test_write_waits_no_longer_than_the_timeout(monkeypatch: pytest.MonkeyPatch, room_after_s: float) -> None:
     """Waiting for room and waiting for the record to go are one wait."""
     clock = Clock()
-    monkeypatch.setattr(ssl_shim, "time", clock)
-    monkeypatch.setattr(ssl_shim, "_native", SlowPeer(clock, room_after_s))
+    monkeypatch.setattr(tls_pump, "time", clock)
+    monkeypatch.setattr(tls_pump, "_native", SlowPeer(clock, room_after_s))
     sock = types.SimpleNamespace(gettimeout=lambda: TIMEOUT_S, fileno=lambda: 1 << 30)
     outgoing = bytearray()
 

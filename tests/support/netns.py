@@ -20,6 +20,7 @@ from pathlib import Path
 PREFIX = "mtcpt"
 CLONE_NEWNET = 0x40000000
 RUN_SECONDS = 30
+TCP_LISTEN = "0A"  # of /proc/net/tcp
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _count = itertools.count(1)
@@ -110,6 +111,13 @@ class Netns:
             if value is not None:
                 path.write_text(value)
             return path.read_text().strip()
+
+    def listens(self, port: int) -> bool:
+        """Whether the kernel has a listener on the port in here."""
+        with self.entered():
+            tables = [Path(f"/proc/thread-self/net/{name}").read_text() for name in ("tcp", "tcp6")]
+        rows = [line.split() for table in tables for line in table.splitlines()[1:]]
+        return any(row[3] == TCP_LISTEN and int(row[1].rpartition(":")[2], 16) == port for row in rows)
 
     def pids(self) -> list[int]:
         """The processes inside."""

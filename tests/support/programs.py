@@ -214,6 +214,14 @@ class Programs:
             self.wait_listening(program, port, on_stack=on_stack)
         return program
 
+    def start_command(
+        self, command: Sequence[str], *, environment: dict[str, str] | None = None, cwd: str | None = None
+    ) -> Program:
+        """Starts any command, on the kernel."""
+        program = Program(command, clean_environment(None, **(environment or {})), cwd, subprocess.DEVNULL)
+        self._started.append(program)
+        return program
+
     def wait_listening(self, program: Program, port: int, *, on_stack: bool) -> None:
         """Until the program listens; at once an error if it has ended."""
 

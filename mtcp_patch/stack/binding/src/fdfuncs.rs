@@ -10,7 +10,7 @@ use crate::poll::wait_for;
 use mtcp_host::errno::Errno;
 use mtcp_host::runtime::{PollFd, Runtime, Vfd};
 use mtcp_host::runtime_fd;
-use mtcp_host::sys::IntRequest;
+use mtcp_host::sys::{self, IntRequest};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -126,6 +126,28 @@ pub fn fd_close(py: Python<'_>, fd: Vfd) -> PyResult<()> {
         args::without_gil(py, || Runtime::global().linger(lingering));
     }
     Ok(())
+}
+
+/// fd_give_to_kernel(vfd, /)
+///
+/// Makes the socket the kernel's for good; the kernel descriptor behind it.
+#[pyfunction]
+#[pyo3(signature = (vfd, /))]
+pub fn fd_give_to_kernel(py: Python<'_>, vfd: Vfd) -> PyResult<RawFd> {
+    Runtime::global().give_to_kernel(vfd).map_err(|e| args::os_error(py, e))
+}
+
+/// fd_adopt(fd, at=None, /)
+///
+/// Takes over a kernel TCP socket; the virtual descriptor that it has from now on.
+#[pyfunction]
+#[pyo3(signature = (fd, at=None, /))]
+pub fn fd_adopt(py: Python<'_>, fd: RawFd, at: Option<Vfd>) -> PyResult<Vfd> {
+    let runtime = Runtime::try_global().map_err(|e| args::os_error(py, e))?;
+    let copy = sys::dup_from(fd, 0).map_err(|e| args::os_error(py, e))?;
+    let vfd = runtime.adopt(copy, at).map_err(|e| args::os_error(py, e))?;
+    sys::close_raw(fd);
+    Ok(vfd)
 }
 
 /// runtime_fds(low, high): the kernel descriptors of the runtime in that range, ascending. They are none of the program's.

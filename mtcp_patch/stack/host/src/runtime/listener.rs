@@ -164,18 +164,21 @@ impl Inner {
             })
             .filter(|&(_, id)| self.shard.accept_queue_len(id) == 0)
             .collect();
+        let why = "the process forked before its first connection and its children may accept";
         for (index, id) in fresh {
-            self.end_listener(id);
-            let Some(desc) = self.descs.get_mut(index) else { continue };
-            desc.kind = Kind::Kernel;
-            let port = desc.port;
-            self.unsteer_port(port);
-            if let Some(Ok(local)) = port.and_then(|p| self.ports.get(p)).map(|p| p.local()) {
-                self.devices.messages.push(format!(
-                    "{local}: the kernel serves it, because the process forked before its first \
-                     connection and its children may accept"
-                ));
-            }
+            self.hand_over_listener(index, id, why);
+        }
+    }
+
+    /// Ends our half of a listener that has served nobody, and says why.
+    pub fn hand_over_listener(&mut self, index: usize, id: ListenerId, why: &str) {
+        self.end_listener(id);
+        let Some(desc) = self.descs.get_mut(index) else { return };
+        desc.kind = Kind::Kernel;
+        let port = desc.port;
+        self.unsteer_port(port);
+        if let Some(Ok(local)) = port.and_then(|p| self.ports.get(p)).map(|p| p.local()) {
+            self.devices.messages.push(format!("{local}: the kernel serves it, because {why}"));
         }
     }
 

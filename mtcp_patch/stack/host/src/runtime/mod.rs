@@ -16,6 +16,7 @@ mod desc;
 mod devices;
 mod drive;
 mod endpoint;
+mod handing_over;
 mod linger;
 mod listener;
 mod options;

@@ -35,9 +35,7 @@ impl Port {
     /// A kernel TCP socket of `family`, non-blocking and close-on-exec, held once.
     pub fn new(family: i32, proto: i32) -> Result<Self, Errno> {
         let ty = Type::STREAM.nonblocking().cloexec();
-        let socket = Socket::new_raw(Domain::from(family), ty, Some(Protocol::from(proto)))?;
-        let socket = RuntimeFd::new(socket);
-        Ok(Self { socket, refs: 1, steered: Vec::new(), chosen_for_it: false })
+        Ok(Self::of(Socket::new_raw(Domain::from(family), ty, Some(Protocol::from(proto)))?))
     }
 
     /// The same for a host without addresses of its own: bind(2) takes any address (IP_FREEBIND
@@ -73,14 +71,15 @@ impl Port {
         Ok(())
     }
 
+    /// A kernel socket that was made elsewhere, held once.
+    pub fn of(socket: Socket) -> Self {
+        let socket = RuntimeFd::new(socket);
+        Self { socket, refs: 1, steered: Vec::new(), chosen_for_it: false }
+    }
+
     /// The same kernel socket for a forked child, which shares it with its parent.
     pub fn inherit(&self) -> Result<Self, Errno> {
-        Ok(Self {
-            socket: RuntimeFd::new(self.socket.try_clone()?),
-            refs: 1,
-            steered: Vec::new(),
-            chosen_for_it: false,
-        })
+        Ok(Self::of(self.socket.try_clone()?))
     }
 }
 
