@@ -5,8 +5,12 @@
 
 use crate::tcp::ecn::EcnMode;
 
-/// Out-of-order ranges kept for one connection; a further one is dropped and the peer resends it.
-pub const MAX_REASSEMBLY_RANGES: usize = 64;
+/// Out-of-order ranges that any connection may keep; a further one is dropped and the peer resends it.
+pub const MIN_REASSEMBLY_RANGES: usize = 64;
+
+/// Bytes of its receive buffer that give a connection the right to one range more: half of the
+/// segments of a window may be lost, while the account of what lies between costs 1 % of the buffer.
+pub const BYTES_PER_REASSEMBLY_RANGE: usize = 1024;
 
 /// Self-contained replies (RST, TIME-WAIT acknowledgments) waiting for one device.
 pub const MAX_PENDING_REPLIES: usize = 4096;

@@ -15,7 +15,7 @@ pub enum Refusal {
     ConnectionLimit,
     /// Data for which there was no buffer memory.
     MemoryLimit,
-    /// An out-of-order range beyond `MAX_REASSEMBLY_RANGES`.
+    /// An out-of-order range beyond what `MIN_REASSEMBLY_RANGES` and the buffer let.
     ReassemblyLimit,
     /// A segment outside the receive window.
     OutsideWindow,

@@ -71,8 +71,10 @@ impl Scenario {
             send_buffer_bytes: send,
             send_buffer_initial_bytes: send.min(64 << 10),
             // An outage and a few losses more must not end a connection whose application has closed:
-            // its peer would see a reset without a reason (seed 158).
+            // its peer would see a reset without a reason (seed 158). Nor must a burst in which every
+            // frame of an hour is lost, for only frames end it (seed 326).
             orphan_retries: 30,
+            data_retries: 30,
             ..Config::default()
         };
         if random.one_in(5) {

@@ -9,7 +9,7 @@ use super::options::Agreed;
 use super::state::{Cause, State};
 use super::tcb::{list, Owner, Tcb};
 use super::timer::{self, Timer};
-use super::{ack, urgent, window};
+use super::{ack, duplicate_ack, urgent, window};
 use crate::event::Error;
 use crate::shard::Env;
 use crate::stats::Refusal;
@@ -177,6 +177,9 @@ fn in_synchronized(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>
     if !is_ack_welcome(tcb, env, now, seg, seq) {
         return;
     }
+    if tcb.ack_due && seg.len() > 0 && duplicate_ack::is_owed(tcb, seq) {
+        duplicate_ack::flush(tcb, env, now);
+    }
     tcb.timestamps.take(now, &seg.options, seq, tcb.rcv_wup);
     tcb.last_received = now;
     tcb.keepalive_probes = 0;
@@ -276,8 +279,9 @@ fn answer_stray(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>) {
     if seg.len() == 0 || seg.flags.contains(Flags::SYN) {
         env.challenge(tcb, now);
     } else {
+        duplicate_ack::flush(tcb, env, now);
         note_duplicate(tcb, seg.seq, (seg.seq + seg.len()).min(tcb.rcv_nxt));
-        ack_now(tcb, env);
+        duplicate_ack::send(tcb, env, now);
     }
 }
 
@@ -309,7 +313,7 @@ fn text_arrives(tcb: &mut Tcb, env: &mut Env, now: Instant, seq: Seq, seg: &Segm
             timer::enter_time_wait(tcb, env, now);
         }
         note_duplicate(tcb, seq, end.min(tcb.rcv_nxt));
-        ack_now(tcb, env);
+        duplicate_ack::send(tcb, env, now);
         return;
     }
     if seq.lt(tcb.rcv_nxt) {
@@ -338,8 +342,10 @@ fn text_arrives(tcb: &mut Tcb, env: &mut Env, now: Instant, seq: Seq, seg: &Segm
     }
     if tcb.rcv_fin == Some(tcb.rcv_nxt) {
         peer_fin(tcb, env, now);
-    } else if truncated || fin {
+    } else if kept.is_empty() && fin && offset > 0 {
         // RFC 5681 4.2: a FIN that is early tells of a gap as data does.
+        duplicate_ack::send(tcb, env, now);
+    } else if offset == 0 && (truncated || fin) {
         ack_now(tcb, env);
     }
 }
@@ -382,7 +388,7 @@ fn store(
         let (rcv_nxt, ranges) = (tcb.rcv_nxt, &tcb.ranges);
         let receiver = tcb.sack_receiver.get_or_insert_default();
         receiver.on_out_of_order(ranges, rcv_nxt, rcv_nxt + offset);
-        ack_now(tcb, env);
+        duplicate_ack::send(tcb, env, now);
         return true;
     }
     let had_hole = !tcb.ranges.is_empty();

@@ -13,6 +13,7 @@ pub(crate) mod ack;
 pub(crate) mod congestion;
 pub(crate) mod conn_options;
 pub(crate) mod cookie;
+pub(crate) mod duplicate_ack;
 pub(crate) mod ecn;
 pub(crate) mod eor;
 pub(crate) mod input;

@@ -178,11 +178,16 @@ pub(crate) fn acknowledgment(
         if !sink.put(env, &header, [&[], &[]]) {
             return Turn::Refused;
         }
-        tcb.account.sent(now, 0, false);
-        tcb.quick_acks = tcb.quick_acks.saturating_sub(1);
-        acknowledged(tcb);
+        acknowledged_alone(tcb, now);
     }
     Turn::Done
+}
+
+/// A segment without text acknowledges everything that has arrived.
+pub(crate) fn acknowledged_alone(tcb: &mut Tcb, now: Instant) {
+    tcb.account.sent(now, 0, false);
+    tcb.quick_acks = tcb.quick_acks.saturating_sub(1);
+    acknowledged(tcb);
 }
 
 /// Everything that has arrived is acknowledged by what has just left.

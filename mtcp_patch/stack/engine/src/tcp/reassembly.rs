@@ -1,18 +1,23 @@
 //! Which bytes beyond RCV.NXT have arrived.
 //!
 //! The bytes themselves lie in the receive ring already, at their final place; here are only the
-//! ranges, as offsets from RCV.NXT, sorted, disjoint, not touching, and at most
-//! [`MAX_REASSEMBLY_RANGES`]. Called by `input`.
+//! ranges, as offsets from RCV.NXT, sorted, disjoint, not touching, and as many as [`most`] says.
+//! Called by `input`.
 
 use alloc::vec::Vec;
 
-use crate::limits::MAX_REASSEMBLY_RANGES;
+use crate::limits::{BYTES_PER_REASSEMBLY_RANGE, MIN_REASSEMBLY_RANGES};
 
 /// The out-of-order ranges of one connection. Holds no memory while there are none.
 #[derive(Debug, Default)]
 pub(crate) struct Ranges {
     /// (start, end) offsets from RCV.NXT; start > 0.
     list: Vec<(u32, u32)>,
+}
+
+/// How many ranges there may be in a ring that reaches to `end`, an offset from RCV.NXT.
+fn most(end: u32) -> usize {
+    MIN_REASSEMBLY_RANGES.max(end as usize / BYTES_PER_REASSEMBLY_RANGE)
 }
 
 impl Ranges {
@@ -22,14 +27,13 @@ impl Ranges {
     }
 
     /// The end of the last range: how far the ring has been written.
-    #[cfg(test)]
     pub(crate) fn end(&self) -> u32 {
         self.list.last().map_or(0, |r| r.1)
     }
 
     /// Whether [`Ranges::insert`] would take start..end.
     pub(crate) fn has_room(&self, start: u32, end: u32) -> bool {
-        self.list.len() < MAX_REASSEMBLY_RANGES
+        self.list.len() < most(self.end().max(end))
             || self.list.iter().any(|r| start <= r.1 && end >= r.0)
     }
 
@@ -64,7 +68,7 @@ impl Ranges {
                 }
                 true
             }
-            _ if self.list.len() >= MAX_REASSEMBLY_RANGES => false,
+            _ if self.list.len() >= most(self.end().max(end)) => false,
             _ => {
                 self.list.insert(from, (start, end));
                 true
@@ -113,11 +117,16 @@ mod tests {
         assert_eq!(ranges.list, [(10, 40)]);
         assert_eq!(ranges.advance(10), 40);
         assert!(ranges.is_empty());
-        for i in 0..MAX_REASSEMBLY_RANGES as u32 {
+        for i in 0..MIN_REASSEMBLY_RANGES as u32 {
             assert!(ranges.insert(10 + 4 * i, 12 + 4 * i));
         }
-        assert!(!ranges.has_room(100_000, 100_001) && !ranges.insert(100_000, 100_001));
+        assert!(!ranges.has_room(60_000, 60_001) && !ranges.insert(60_000, 60_001));
         assert!(ranges.has_room(12, 13) && ranges.insert(12, 13));
+        // A buffer that is larger than that holds more: here 100.
+        for i in 0..36 {
+            assert!(ranges.insert(102_400 - 4 * i, 102_402 - 4 * i));
+        }
+        assert!(!ranges.has_room(60_000, 60_001) && !ranges.insert(60_000, 60_001));
     }
 
     proptest! {
@@ -153,7 +162,7 @@ mod tests {
                     let first = (offset..offset + 20).find(|at| model[*at as usize]);
                     prop_assert_eq!(overlap.map(|r| r.0), first);
                 }
-                prop_assert!(ranges.list.len() <= MAX_REASSEMBLY_RANGES);
+                prop_assert!(ranges.list.len() <= MIN_REASSEMBLY_RANGES);
             }
         }
     }

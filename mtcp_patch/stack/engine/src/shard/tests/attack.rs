@@ -3,7 +3,7 @@
 //! `cookies` and `requests`.
 
 use super::*;
-use crate::limits::{MAX_PENDING_REPLIES, MAX_REASSEMBLY_RANGES};
+use crate::limits::{MAX_PENDING_REPLIES, MIN_REASSEMBLY_RANGES};
 use crate::random::SplitMix64;
 use crate::stats::Refusal;
 
@@ -376,7 +376,7 @@ fn single_bytes_far_out_of_order_are_bounded() {
     // What each connection may always have is beyond the limit.
     assert!(stats.memory_bytes <= limit as u64 + 400 * 8192, "{}", stats.memory_bytes);
     assert!(stats.refused(Refusal::MemoryLimit) > 0);
-    let kept = MAX_REASSEMBLY_RANGES as u64;
+    let kept = MIN_REASSEMBLY_RANGES as u64;
     assert!(stats.refused(Refusal::ReassemblyLimit) >= 100 - kept, "of the first at least");
     serve(&mut b, 7);
     for id in held {
