@@ -44,6 +44,11 @@ EXTRA = {
     "IPV6_MTU_DISCOVER": 23,
 }
 
+# RFC 2474, RFC 2597, RFC 3246, in their place in the TOS byte.
+EXTRA |= {f"IPTOS_DSCP_CS{number}": number << 5 for number in range(8)}
+EXTRA |= {f"IPTOS_DSCP_AF{row}{drop}": row << 5 | drop << 3 for row in range(1, 5) for drop in range(1, 4)}
+EXTRA["IPTOS_DSCP_EF"] = 0xB8
+
 # Options with which a socket of ours would be the kernel's, or that the runner cannot follow, and why.
 NOT_OURS = {
     "TCP_FASTOPEN": "TCP Fast Open",

@@ -26,7 +26,21 @@ FLAG_OF_LETTER = {"F": 1, "S": 2, "R": 4, "P": 8, ".": 16, "U": 32, "E": 64, "W"
 MODULUS = 1 << 32
 
 # RFC 792, RFC 4443: type and code by packetdrill's names.
-ICMP4_KINDS = {"unreachable": 3, "time_exceeded": 11, "parameter_problem": 12, "source_quench": 4}
+ICMP4_KINDS = {
+    "echo_reply": 0,
+    "unreachable": 3,
+    "source_quench": 4,
+    "redirect": 5,
+    "echo_request": 8,
+    "router_advertisement": 9,
+    "router_solicitation": 10,
+    "time_exceeded": 11,
+    "parameter_problem": 12,
+    "timestamp": 13,
+    "timestamp_reply": 14,
+    "info_request": 15,
+    "info_reply": 16,
+}
 ICMP4_CODES = {
     "net_unreachable": 0,
     "host_unreachable": 1,
@@ -46,6 +60,10 @@ ICMP4_CODES = {
     "precedence_cutoff": 15,
     "ttl_exceeded_in_transit": 0,
     "fragment_reassembly_time_exceeded": 1,
+    "frag_reass_exceeded": 1,
+    "code_0": 0,
+    "code_1": 1,
+    "code_2": 2,
 }
 ICMP6_CODES = {
     "no_route": 0,
@@ -55,7 +73,9 @@ ICMP6_CODES = {
     "port_unreachable": 4,
     "exceeded_hop_limit": 0,
     "hop_limit_exceeded": 0,
+    "exceeded_frag_time": 1,
     "erroneous_header_field": 0,
+    "header_field": 0,
     "unknown_next_header": 1,
     "unknown_option": 2,
 }

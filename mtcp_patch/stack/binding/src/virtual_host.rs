@@ -58,18 +58,29 @@ fields!(
     recv_buffer_whole_segments,
     window_steps,
     delayed_ack_segments,
+    time_wait_answers_all,
+    acks_repeat_fin,
+    linux_errors,
+    icmp_may_reset,
     exact_reset,
     challenge_syn,
     drop_syn_fin,
     challenge_unsent_ack,
     tail_loss_probe,
     notsent_lowat,
+    listen_takes_syn_fin,
     quick_acks,
     delayed_ack_us,
     cork_us,
     fin_wait_2_us,
     buffer_idle_us,
     syn_retries,
+    connect_timeout_us,
+    ecn_syn_retries,
+    syn_option_retries,
+    keepalive_idle_us,
+    keepalive_interval_us,
+    keepalive_count,
     syn_ack_retries,
     data_retries,
     orphan_retries,
@@ -137,6 +148,16 @@ impl VirtualHost {
         let dict = PyDict::new(py);
         read(&Config::default(), &dict)?;
         Ok(dict)
+    }
+
+    /// configure(settings)
+    /// --
+    ///
+    /// Other settings from now on, as when a kernel's sysctls change: connections keep what they were
+    /// given when they were made.
+    fn configure(&self, py: Python<'_>, settings: &Bound<'_, PyDict>) -> PyResult<()> {
+        let config = self::settings(settings)?.engine;
+        self.runtime.virtual_configure(config).map_err(|e| args::os_error(py, e))
     }
 
     /// inject(frame, *more)

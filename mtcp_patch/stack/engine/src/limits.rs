@@ -3,6 +3,7 @@
 //! What grows with the traffic (connections, buffers, queues, ranges) stops at a number of this
 //! file, and a counter of [`crate::stats::Stats`] says how often it stopped.
 
+use crate::tcp::conn_options::Keepalive;
 use crate::tcp::ecn::EcnMode;
 
 /// Out-of-order ranges that any connection may keep; a further one is dropped and the peer resends it.
@@ -150,12 +151,27 @@ pub struct Config {
     /// Whether a window scale is offered and taken (RFC 7323; Linux: `tcp_window_scaling`).
     pub window_scaling: bool,
     /// Whether the receive buffer is made a whole number of full segments once their size is agreed,
-    /// so that a full window leaves no part of a segment (4.4BSD and its heirs).
+    /// so that a full window leaves no part of a segment (4.4BSD and its heirs). The size is that
+    /// before options.
     pub recv_buffer_whole_segments: bool,
     /// Whether the right edge of the window moves in steps of a full segment or half the buffer (RFC
     /// 9293 3.8.6.2.2), or with every byte that is read: 4.4BSD and its heirs avoid silly windows
-    /// only when they decide whether to send an update.
+    /// only when they decide whether to send an update. Their window is then the room in the buffer,
+    /// also where that is more than the field of a segment can say.
     pub window_steps: bool,
+    /// Whether TIME-WAIT acknowledges all that reaches it but the acknowledgment that it expects, each
+    /// time (4.4BSD and its heirs); or what RFC 9293 3.10.7.4 wants answered, and that twice a second
+    /// at most, as on Linux.
+    pub time_wait_answers_all: bool,
+    /// Whether acknowledgments carry our FIN again for as long as it is not acknowledged: 4.4BSD and
+    /// its heirs derive the flags of a segment from the state.
+    pub acks_repeat_fin: bool,
+    /// Whether the application hears the errors that it would from Linux, or those of RFC 9293
+    /// 3.10.7.4 and of 4.4BSD: a reset is ECONNRESET in CLOSE-WAIT, too (Linux: EPIPE), and ICMP's
+    /// "prohibited" means that the connection was refused.
+    pub linux_errors: bool,
+    /// Whether an ICMP error other than a path MTU may end an open (FreeBSD: `icmp_may_rst`).
+    pub icmp_may_reset: bool,
     /// Whether only the exact sequence number resets (RFC 5961 3.2), or any in the window, as RFC
     /// 9293 3.10.7.4 has it without that (FreeBSD: `insecure_rst`).
     pub exact_reset: bool,
@@ -165,6 +181,8 @@ pub struct Config {
     /// Whether whatever has SYN and FIN together is dropped in silence, in any state (FreeBSD:
     /// `drop_synfin`). Otherwise only a listener does so, and connections challenge it.
     pub drop_syn_fin: bool,
+    /// Whether a listener takes a SYN with FIN, without the FIN (FreeBSD without `drop_synfin`).
+    pub listen_takes_syn_fin: bool,
     /// Acknowledgments that leave at once when a connection begins (Linux: `TCP_MAX_QUICKACKS`).
     pub quick_acks: u8,
     /// Segments of any size that wait for an acknowledgment at most; 0: bytes are counted, two full
@@ -188,12 +206,39 @@ pub struct Config {
     pub buffer_idle_us: u64,
     /// Retransmissions of a SYN before connect fails (Linux: `tcp_syn_retries`; RFC 9293 MUST-23).
     pub syn_retries: u8,
+    /// Time after which connect fails, whatever the number of its SYNs; 0: only that counts (FreeBSD:
+    /// `keepinit`).
+    pub connect_timeout_us: u64,
+    /// Retransmissions of a SYN that still ask for ECN (RFC 3168 6.1.1.1; FreeBSD: `ecn.maxretries`).
+    pub ecn_syn_retries: u8,
+    /// Retransmissions of a SYN that still carry options besides the MSS; a box on the path may drop
+    /// what it does not know (FreeBSD: 2 with `rexmit_drop_options`).
+    pub syn_option_retries: u8,
+    /// Silence before an idle connection is probed, when the application wants it and names no other
+    /// (Linux: `tcp_keepalive_time`; RFC 9293 3.8.4, MUST-28: two hours at least by default).
+    pub keepalive_idle_us: u64,
+    /// Time between two such probes (Linux: `tcp_keepalive_intvl`).
+    pub keepalive_interval_us: u64,
+    /// Unanswered probes that end the connection (Linux: `tcp_keepalive_probes`).
+    pub keepalive_count: u8,
     /// Retransmissions of a SYN-ACK (Linux: `tcp_synack_retries`).
     pub syn_ack_retries: u8,
     /// Retransmissions of data before the connection fails (Linux: `tcp_retries2`).
     pub data_retries: u8,
     /// The same once the application has closed it (Linux: `tcp_orphan_retries`).
     pub orphan_retries: u8,
+}
+
+impl Config {
+    /// What a socket begins with.
+    pub fn keepalive(&self) -> Keepalive {
+        Keepalive {
+            on: false,
+            idle_us: self.keepalive_idle_us,
+            interval_us: self.keepalive_interval_us,
+            count: self.keepalive_count,
+        }
+    }
 }
 
 impl Default for Config {
@@ -220,9 +265,14 @@ impl Default for Config {
             window_scaling: true,
             recv_buffer_whole_segments: false,
             window_steps: true,
+            time_wait_answers_all: false,
+            acks_repeat_fin: false,
+            linux_errors: true,
+            icmp_may_reset: true,
             exact_reset: true,
             challenge_syn: true,
             drop_syn_fin: false,
+            listen_takes_syn_fin: false,
             quick_acks: QUICK_ACKS,
             challenge_unsent_ack: true,
             tail_loss_probe: true,
@@ -233,6 +283,12 @@ impl Default for Config {
             fin_wait_2_us: 60_000_000,
             buffer_idle_us: 1_000_000,
             syn_retries: 6,
+            connect_timeout_us: 0,
+            ecn_syn_retries: 0,
+            syn_option_retries: u8::MAX,
+            keepalive_idle_us: 7_200_000_000,
+            keepalive_interval_us: 75_000_000,
+            keepalive_count: 9,
             syn_ack_retries: 5,
             data_retries: 15,
             orphan_retries: 8,

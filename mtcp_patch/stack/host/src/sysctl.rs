@@ -15,6 +15,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use mtcp_engine::Config;
+
 use crate::sys;
 
 /// What must be 1 on a loopback interface.
@@ -138,6 +140,23 @@ fn this_namespace() -> io::Result<u64> {
 
 fn read_value(path: &str) -> io::Result<String> {
     Ok(fs::read_to_string(Path::new("/proc/sys").join(path))?.trim().to_owned())
+}
+
+/// Lets `config` begin with what this namespace has for probing idle connections, as the kernel
+/// sockets do that answer for ours. What cannot be read stays.
+pub fn read_keepalive(config: &mut Config) {
+    let number = |name: &str| -> Option<u64> {
+        read_value(&format!("net/ipv4/tcp_keepalive_{name}")).ok()?.parse().ok()
+    };
+    if let Some(seconds) = number("time") {
+        config.keepalive_idle_us = seconds.saturating_mul(1_000_000);
+    }
+    if let Some(seconds) = number("intvl") {
+        config.keepalive_interval_us = seconds.saturating_mul(1_000_000);
+    }
+    if let Some(count) = number("probes") {
+        config.keepalive_count = u8::try_from(count).unwrap_or(u8::MAX);
+    }
 }
 
 fn write_value(path: &str, value: &str) -> io::Result<()> {

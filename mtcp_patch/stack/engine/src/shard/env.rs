@@ -16,7 +16,7 @@ use crate::limits::{
     OUT_OF_WINDOW_ACK_INTERVAL_US,
 };
 use crate::stats::{Refusal, Stats};
-use crate::tcp::output::HOP_LIMIT;
+use crate::tcp::output::{self, HOP_LIMIT};
 use crate::tcp::tcb::{list, Tcb};
 use crate::time::Instant;
 use crate::wheel::Wheel;
@@ -288,7 +288,14 @@ impl Env {
     /// Queues an acknowledgment that tells the peer where this connection stands, unless the
     /// connection or the shard has sent too many of them.
     pub(crate) fn challenge(&mut self, tcb: &mut Tcb, now: Instant) {
-        if self.may_challenge(&mut tcb.last_stray_ack, now) {
+        if !self.may_challenge(&mut tcb.last_stray_ack, now) {
+            return;
+        }
+        if self.config.acks_repeat_fin {
+            // RFC 5961 3.2: <SEQ=SND.NXT><ACK=RCV.NXT><CTL=ACK>, whatever else repeats the FIN.
+            let header = output::bare_acknowledgment(tcb, self, now);
+            self.reply(tcb.device, header);
+        } else {
             tcb.ack_due = true;
             self.enqueue(tcb, list::ACK);
         }

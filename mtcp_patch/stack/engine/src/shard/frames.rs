@@ -50,9 +50,15 @@ impl Shard {
             }
             Some(Slot::Conn(tcb)) => {
                 let id = tcb.id;
-                if tcb.state == State::TimeWait && is_new_syn(tcb, now, seg) {
-                    self.after_time_wait(now, device, seg, id, Verdict::Reopen);
-                    return;
+                if tcb.state == State::TimeWait {
+                    if is_new_syn(tcb, now, seg) {
+                        self.after_time_wait(now, device, seg, id, Verdict::Reopen);
+                        return;
+                    }
+                    if self.env.config.time_wait_answers_all {
+                        time_wait::answer(tcb, &mut self.env, now, seg);
+                        return;
+                    }
                 }
                 input::segment_arrives(tcb, &mut self.env, now, seg);
                 id
@@ -81,7 +87,7 @@ impl Shard {
         match self.find_listener(seg.dst) {
             Some(listener) if is_syn => {
                 // A SYN with FIN is nobody's; Linux drops it as well.
-                if !seg.flags.contains(Flags::FIN) {
+                if !seg.flags.contains(Flags::FIN) || self.env.config.listen_takes_syn_fin {
                     self.syn_arrives(now, device, seg, listener, iss_floor);
                 }
             }
@@ -128,7 +134,6 @@ impl Shard {
                 let until = now + self.env.time_wait_us(device);
                 self.env.wheel.schedule(id.index, until);
             }
-            Verdict::Gone => self.free(id),
             Verdict::Reopen if self.find_listener(seg.dst).is_none() => {}
             Verdict::Reopen => {
                 let floor = match self.conns.at(id.index) {

@@ -2,10 +2,10 @@
 
 use super::{Shard, Slot};
 use crate::event::Error;
+use crate::limits::Config;
 use crate::stats::Refusal;
 use crate::tcp::pmtu;
 use crate::tcp::state::State;
-use crate::tcp::tcb::Tcb;
 use crate::time::Instant;
 use crate::wire::{IcmpError, IcmpKind};
 
@@ -26,8 +26,14 @@ impl Shard {
                     }
                     // RFC 1122 4.2.3.9, RFC 9293 SHLD-26: a hard error aborts; while connecting, Linux
                     // takes the others the same way.
-                    _ if tcb.state == State::SynSent => tcb.fail(&mut self.env, reason(error)),
-                    _ => note(tcb, error),
+                    _ if tcb.state == State::SynSent && ends_open(error, &self.env.config) => {
+                        let error = reason(error, self.env.config.linux_errors);
+                        tcb.fail(&mut self.env, error);
+                    }
+                    // RFC 5927 6, RFC 9293 3.9.2.2 (MUST-47, MUST-56, SHLD-25): in every other state each
+                    // such error is a soft one. It tells the application why, if the peer stays silent
+                    // until the end (RFC 1122 4.2.3.9; Linux: `sk_err_soft`).
+                    _ => tcb.soft_error = Some(reason(error, self.env.config.linux_errors)),
                 }
                 tcb.id
             }
@@ -47,16 +53,16 @@ impl Shard {
     }
 }
 
-/// RFC 5927 6, RFC 9293 3.9.2.2 (MUST-47, MUST-56, SHLD-25): in every other state each such error is a
-/// soft one. It tells the application why, if
-/// the peer stays silent until the end (RFC 1122 4.2.3.9; Linux: `sk_err_soft`).
-fn note(tcb: &mut Tcb, error: &IcmpError) {
-    tcb.soft_error = Some(reason(error));
-}
-
 /// What the application hears.
-fn reason(error: &IcmpError) -> Error {
+fn reason(error: &IcmpError, as_linux: bool) -> Error {
     match error.kind {
+        // 4.4BSD: all that speaks of a prohibition, or of a protocol that is not known.
+        IcmpKind::Unreachable { code: 9 | 10 | 13 } if !as_linux && error.local.is_ipv4() => {
+            Error::ConnectionRefused
+        }
+        IcmpKind::ParameterProblem { code: 1 } if !as_linux && error.local.is_ipv6() => {
+            Error::ConnectionRefused
+        }
         IcmpKind::Unreachable { .. } if error.is_hard() => Error::ConnectionRefused,
         // RFC 1122 3.2.2.1: network unreachable, unknown, prohibited, not for this service.
         IcmpKind::Unreachable { code: 0 } => Error::NetUnreachable,
@@ -65,6 +71,14 @@ fn reason(error: &IcmpError) -> Error {
         }
         _ => Error::HostUnreachable,
     }
+}
+
+/// Whether an open ends with it: RFC 1122 4.2.3.9 wants that of the hard errors alone; Linux does it
+/// for all.
+fn ends_open(error: &IcmpError, config: &Config) -> bool {
+    let hard = reason(error, config.linux_errors) == Error::ConnectionRefused;
+    let in_transit = matches!(error.kind, IcmpKind::TimeExceeded { code: 0 });
+    config.icmp_may_reset && (config.linux_errors || hard || in_transit)
 }
 
 /// What makes a listener forget a half-open connection: it cannot be reached (Linux `tcp_v4_err`).

@@ -150,6 +150,17 @@ impl Shard {
         }
     }
 
+    /// Its settings.
+    pub fn config(&self) -> &Config {
+        &self.env.config
+    }
+
+    /// Other settings from now on, as sysctls of a kernel: what exists keeps what it has been given.
+    /// The sizes of tables and of memory stay.
+    pub fn configure(&mut self, config: Config) {
+        self.env.config = config;
+    }
+
     /// What the shard has done so far.
     pub fn stats(&self) -> Stats {
         let mut stats = self.env.stats.clone();

@@ -53,6 +53,13 @@ fn in_syn_sent(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>) {
         tcb.account.bytes_acked = 1;
         established(tcb, env, now, seg);
         ack_now(tcb, env);
+        // RFC 9293 3.10.7.3: other controls and text are processed from the sixth step on.
+        let text = !seg.payload.is_empty() || seg.flags.contains(Flags::FIN);
+        if text && tcb.state.can_receive() {
+            // The peer has had the window of our SYN.
+            window::advertise_in_syn(tcb);
+            after_ack(tcb, env, now, seg.seq + 1, seg, seg.flags.contains(Flags::FIN));
+        }
     } else {
         // Simultaneous open (RFC 9293 figure 8, MUST-10): SEG.SYN is acknowledged together with ours.
         tcb.change(Cause::RcvSyn);
@@ -242,7 +249,7 @@ fn note_flags(tcb: &mut Tcb, env: &mut Env, seg: &Segment<'_>) {
 /// RFC 9293 3.10.7.4, second step, with RFC 5961 3.2 (MAY-12): only the exact sequence number
 /// resets. It may carry data (SHLD-2), and the application hears of it (MUST-12).
 fn reset_arrives(tcb: &mut Tcb, env: &mut Env, now: Instant, seq: Seq) {
-    if tcb.state == State::TimeWait && env.config.exact_reset {
+    if tcb.state == State::TimeWait {
         // RFC 1337 3 (F1).
         env.stats.refuse(Refusal::TimeWaitReset);
         return;
@@ -256,12 +263,7 @@ fn reset_arrives(tcb: &mut Tcb, env: &mut Env, now: Instant, seq: Seq) {
     let error = match tcb.state {
         State::SynReceived => Error::ConnectionRefused,
         // As Linux has it: the peer had already said that it would send no more.
-        State::CloseWait => Error::BrokenPipe,
-        // RFC 9293 3.10.7.4: nobody need hear of it.
-        State::TimeWait => {
-            tcb.finish(env);
-            return;
-        }
+        State::CloseWait if env.config.linux_errors => Error::BrokenPipe,
         _ => Error::ConnectionReset,
     };
     tcb.fail(env, error);
@@ -276,8 +278,12 @@ fn answer_stray(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>) {
         return;
     }
     // Linux `tcp_oow_rate_limited`: a FIN is no half of a quarrel either.
-    if seg.len() == 0 || seg.flags.contains(Flags::SYN) {
+    if seg.flags.contains(Flags::SYN) {
         env.challenge(tcb, now);
+    } else if seg.len() == 0 {
+        if env.may_challenge(&mut tcb.last_stray_ack, now) {
+            ack_now(tcb, env);
+        }
     } else {
         duplicate_ack::flush(tcb, env, now);
         note_duplicate(tcb, seg.seq, (seg.seq + seg.len()).min(tcb.rcv_nxt));

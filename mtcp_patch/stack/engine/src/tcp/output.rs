@@ -99,11 +99,12 @@ pub(crate) fn syn_header(tcb: &mut Tcb, env: &mut Env, now: Instant) -> Header {
     let window = window::advertise_in_syn(tcb);
     // RFC 7323 2.2: a SYN-ACK carries the option only when the SYN did.
     let wscale = tcb.wscale_ok.then_some(tcb.rcv_wscale);
+    let plain = active && tcb.retries > env.config.syn_option_retries;
     let options = Offer {
         mss: tcb.adv_mss,
-        wscale,
-        sack: tcb.sack_ok,
-        timestamps: tcb.timestamps.option(now),
+        wscale: wscale.filter(|_| !plain),
+        sack: tcb.sack_ok && !plain,
+        timestamps: tcb.timestamps.option(now).filter(|_| !plain),
     }
     .syn_options();
     let seq = tcb.iss;
@@ -123,6 +124,16 @@ pub(crate) fn syn_sent(tcb: &mut Tcb) {
 
 /// The acknowledgment of everything that has arrived.
 pub(crate) fn acknowledgment_header(tcb: &mut Tcb, env: &mut Env, now: Instant) -> Header {
+    let fin_is_out = tcb.state.fin_outstanding() && tcb.snd_nxt.gt(tcb.data_end());
+    if env.config.acks_repeat_fin && fin_is_out {
+        let seq = tcb.snd_nxt - 1;
+        return header(tcb, env, now, seq, Flags::ACK | Flags::FIN);
+    }
+    bare_acknowledgment(tcb, env, now)
+}
+
+/// The same, and nothing else.
+pub(crate) fn bare_acknowledgment(tcb: &mut Tcb, env: &mut Env, now: Instant) -> Header {
     let seq = tcb.snd_nxt;
     header(tcb, env, now, seq, Flags::ACK)
 }
@@ -159,7 +170,8 @@ pub(crate) fn acknowledgment(
     now: Instant,
     sink: &mut Sink<'_>,
 ) -> Turn {
-    if !tcb.state.is_synchronized() {
+    // In SYN-RECEIVED a challenge may be due (RFC 5961 3.2, 4.2).
+    if matches!(tcb.state, State::SynSent | State::Closed) {
         return Turn::Done;
     }
     if tcb.probe_due {

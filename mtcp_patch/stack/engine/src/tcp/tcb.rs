@@ -306,6 +306,15 @@ impl Tcb {
         }
     }
 
+    /// The MSS of which `less_options` left `mss`, in bytes.
+    pub(crate) fn with_options(&self, mss: u32) -> u32 {
+        if self.timestamps.on {
+            mss.saturating_add(TIMESTAMPS_BYTES)
+        } else {
+            mss
+        }
+    }
+
     /// Bytes sent and not acknowledged, SYN and FIN included.
     pub(crate) fn in_flight(&self) -> u32 {
         u32::try_from(self.snd_nxt - self.snd_una).unwrap_or(0)

@@ -6,6 +6,7 @@ use core::net::SocketAddr;
 
 use super::tcb::Tcb;
 use super::timestamps::Timestamps;
+use super::{input, timer};
 use crate::device::DeviceId;
 use crate::event::ConnId;
 use crate::limits::OUT_OF_WINDOW_ACK_INTERVAL_US;
@@ -40,8 +41,6 @@ pub(crate) enum Verdict {
     Restart,
     /// A reset, which means nothing here.
     Reset,
-    /// A reset in the window, where resets need not be exact: it is over.
-    Gone,
     /// A new incarnation of the connection begins.
     Reopen,
 }
@@ -76,6 +75,31 @@ pub(crate) fn judge(
     (Verdict::Stay, !in_window || seg.len() > 0)
 }
 
+/// Whether TIME-WAIT answers `seg` where it answers all: whatever has an acknowledgment, but for
+/// resets and for the one bare acknowledgment that an honest peer sends here.
+fn is_answered(snd_nxt: Seq, rcv_nxt: Seq, seg: &Segment<'_>) -> bool {
+    let bare = seg.flags.0 & !Flags::PSH.0 == Flags::ACK.0 && seg.len() == 0;
+    let expected = bare && seg.seq == rcv_nxt && seg.ack == snd_nxt;
+    seg.flags.contains(Flags::ACK) && !seg.flags.contains(Flags::RST) && !expected
+}
+
+/// A segment arrives at a TCB in TIME-WAIT, which its application still holds, where all are
+/// answered; `seg` opens nothing new.
+pub(crate) fn answer(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>) {
+    match judge(tcb.rcv_nxt, 0, &tcb.timestamps, now, seg).0 {
+        Verdict::Reset => {
+            // RFC 1337 3 (F1).
+            env.stats.refuse(Refusal::TimeWaitReset);
+            return;
+        }
+        Verdict::Restart => timer::enter_time_wait(tcb, env, now),
+        Verdict::Stay | Verdict::Reopen => {}
+    }
+    if is_answered(tcb.snd_nxt, tcb.rcv_nxt, seg) {
+        input::ack_now(tcb, env);
+    }
+}
+
 impl TimeWait {
     /// What is left of `tcb`.
     pub(crate) fn new(tcb: &Tcb) -> Self {
@@ -104,14 +128,13 @@ impl TimeWait {
         now: Instant,
         seg: &Segment<'_>,
     ) -> Verdict {
-        let in_window =
-            seg.seq.ge(self.rcv_nxt) && seg.seq.lt(self.rcv_nxt + u32::from(self.rcv_wnd));
-        if seg.flags.contains(Flags::RST) && !env.config.exact_reset && in_window {
-            return Verdict::Gone;
-        }
         let (verdict, acknowledge) =
             judge(self.rcv_nxt, u32::from(self.rcv_wnd), &self.timestamps, now, seg);
-        if acknowledge {
+        if env.config.time_wait_answers_all {
+            if is_answered(self.snd_nxt, self.rcv_nxt, seg) {
+                self.acknowledge_now(env, now);
+            }
+        } else if acknowledge {
             self.acknowledge(env, now);
         }
         verdict

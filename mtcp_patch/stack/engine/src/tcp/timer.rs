@@ -176,7 +176,9 @@ fn retransmit(tcb: &mut Tcb, env: &mut Env, now: Instant) {
     };
     // A SYN counts from the first one on, data from its first repetition (Linux: `retrans_stamp`).
     let since = if tcb.state == State::SynSent { tcb.last_sent } else { now };
-    let patience = patience(tcb, now, since, limit);
+    let connecting = tcb.state == State::SynSent && env.config.connect_timeout_us > 0;
+    let most_us = if connecting { env.config.connect_timeout_us } else { u64::MAX };
+    let patience = patience(tcb, now, since, limit, most_us);
     if patience == Some(0) {
         tcb.time_out(env);
         return;
@@ -188,7 +190,7 @@ fn retransmit(tcb: &mut Tcb, env: &mut Env, now: Instant) {
         env.enqueue(tcb, list::DATA);
     } else {
         tcb.timed = None;
-        if tcb.state == State::SynSent {
+        if tcb.state == State::SynSent && tcb.retries >= env.config.ecn_syn_retries {
             tcb.ecn.on_lost_syn();
         }
         env.enqueue(tcb, list::CONTROL);
@@ -202,14 +204,16 @@ fn retransmit(tcb: &mut Tcb, env: &mut Env, now: Instant) {
 /// How much longer the peer may stay silent, in microseconds; `None`: until the next repetitions
 /// have been tried. With `TCP_USER_TIMEOUT` time decides, else the number of repetitions; a SYN
 /// is bound by both (Linux: `tcp_write_timeout`). RFC 9293 3.8.3 (MUST-21): R2 is the application's.
-fn patience(tcb: &mut Tcb, now: Instant, since: Instant, retries: u8) -> Option<u64> {
+/// `most_us`: no longer than that in any case, `u64::MAX` for no such bound.
+fn patience(tcb: &mut Tcb, now: Instant, since: Instant, retries: u8, most_us: u64) -> Option<u64> {
     let stalled = now.micros_since(*tcb.stalled_since.get_or_insert(since));
     let user_timeout_us = tcb.options.user_timeout_us;
     let counts = user_timeout_us == 0 || !tcb.state.is_synchronized();
     if counts && tcb.retries >= retries {
         return Some(0);
     }
-    (user_timeout_us > 0).then(|| user_timeout_us.saturating_sub(stalled))
+    let bound_us = if user_timeout_us > 0 { user_timeout_us.min(most_us) } else { most_us };
+    (bound_us < u64::MAX).then(|| bound_us.saturating_sub(stalled))
 }
 
 /// RFC 9293 3.8.6.1 (MUST-35, MUST-36, SHLD-30): probes of a closed window, at growing intervals,
@@ -221,7 +225,7 @@ fn persist(tcb: &mut Tcb, env: &mut Env, now: Instant) {
     } else {
         env.config.data_retries
     };
-    let patience = patience(tcb, now, now, limit);
+    let patience = patience(tcb, now, now, limit, u64::MAX);
     if patience == Some(0) {
         tcb.time_out(env);
         return;

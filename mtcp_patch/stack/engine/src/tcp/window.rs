@@ -20,16 +20,26 @@ pub(crate) fn receive_window(tcb: &Tcb) -> u32 {
     u32::try_from(tcb.rcv_adv - tcb.rcv_nxt).unwrap_or(0)
 }
 
+/// The window against which sequence numbers are judged, in bytes: what was advertised, or, where the
+/// window is the buffer's, its room if that is more.
+fn judged_window(tcb: &Tcb) -> u32 {
+    if tcb.window_steps {
+        receive_window(tcb)
+    } else {
+        receive_window(tcb).max(free(tcb))
+    }
+}
+
 /// RFC 9293 3.10.7.4, first step, in the form that also lets a zero window take acknowledgments,
 /// resets (MUST-66) and the segment at the very edge: some of seq..end is not old, and seq is not beyond the
 /// window.
 pub(crate) fn is_acceptable(tcb: &Tcb, seq: Seq, end: Seq) -> bool {
-    end.ge(tcb.rcv_nxt) && seq.le(tcb.rcv_nxt + receive_window(tcb))
+    end.ge(tcb.rcv_nxt) && seq.le(tcb.rcv_nxt + judged_window(tcb))
 }
 
 /// Whether a sequence number is in the window; of an empty one, its place.
 pub(crate) fn is_inside(tcb: &Tcb, seq: Seq) -> bool {
-    let end = tcb.rcv_nxt + receive_window(tcb);
+    let end = tcb.rcv_nxt + judged_window(tcb);
     seq == tcb.rcv_nxt || (seq.gt(tcb.rcv_nxt) && seq.lt(end))
 }
 
@@ -102,7 +112,7 @@ pub(crate) fn is_update_due(tcb: &Tcb) -> bool {
 
 /// Makes the receive buffer a whole number of full segments, rounding up.
 pub(crate) fn round_to_segments(tcb: &mut Tcb) {
-    let mss = tcb.mss.max(1);
+    let mss = tcb.with_options(tcb.mss).max(1);
     if tcb.rcv_limit > mss {
         tcb.rcv_limit = tcb.rcv_limit.checked_next_multiple_of(mss).unwrap_or(tcb.rcv_limit);
     }

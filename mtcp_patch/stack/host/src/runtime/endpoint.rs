@@ -152,12 +152,15 @@ impl Runtime {
     /// Those of socket(2).
     pub fn socket(&self, family: i32, proto: i32) -> Result<Vfd, Errno> {
         let mut inner = self.lock();
+        let keepalive = inner.shard.config().keepalive();
         let port = match inner.devices.virtual_link {
             None => Port::new(family, proto)?,
-            Some(_) => Port::anywhere(family, proto)?,
+            Some(_) => Port::anywhere(family, proto, keepalive)?,
         };
         let port = inner.ports.insert(port);
-        inner.open(Desc::new(family, Kind::Fresh, Some(port), true)).map(|(vfd, _)| vfd)
+        let mut desc = Desc::new(family, Kind::Fresh, Some(port), true);
+        desc.options.keepalive = keepalive;
+        inner.open(desc).map(|(vfd, _)| vfd)
     }
 
     /// Another descriptor on the same description, as dup(2).

@@ -43,7 +43,7 @@ use std::time::{Duration, Instant};
 
 use crate::errno::Errno;
 use crate::runtime_fd::RuntimeFd;
-use crate::sys;
+use crate::{sys, sysctl};
 use spin::Spin;
 use state::Inner;
 
@@ -169,6 +169,8 @@ impl Runtime {
     /// # Errors
     /// Those of eventfd(2), getrandom(2) and thread creation.
     pub fn new(settings: Settings) -> Result<Self, Errno> {
+        let mut settings = settings;
+        sysctl::read_keepalive(&mut settings.engine);
         let shared = Shared::new(&settings)?;
         Self::start_tcp_thread(&shared)?;
         let control_path = control::start(&shared, settings.control_dir.clone());

@@ -8,12 +8,13 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 
 use mtcp_engine::device::DeviceId;
-use mtcp_engine::State;
+use mtcp_engine::{Keepalive, State};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::state::Inner;
 use crate::errno::Errno;
 use crate::runtime_fd::RuntimeFd;
+use crate::sys;
 
 /// Kernel sockets kept for connections of ours in TIME-WAIT that we opened. The port of an older
 /// one goes back to the kernel early, so that a client that connects often does not run out of
@@ -39,9 +40,19 @@ impl Port {
     }
 
     /// The same for a host without addresses of its own: bind(2) takes any address (IP_FREEBIND
-    /// needs no privilege), and nothing ever reaches the kernel socket there.
-    pub fn anywhere(family: i32, proto: i32) -> Result<Self, Errno> {
+    /// needs no privilege), and nothing ever reaches the kernel socket there. It shows `keepalive`
+    /// as a kernel does whose sysctls say so.
+    pub fn anywhere(family: i32, proto: i32, keepalive: Keepalive) -> Result<Self, Errno> {
         let port = Self::new(family, proto)?;
+        let values = [
+            (libc::TCP_KEEPIDLE, keepalive.idle_us / 1_000_000),
+            (libc::TCP_KEEPINTVL, keepalive.interval_us / 1_000_000),
+            (libc::TCP_KEEPCNT, u64::from(keepalive.count)),
+        ];
+        for (name, value) in values {
+            let value = i32::try_from(value).unwrap_or(i32::MAX).to_ne_bytes();
+            sys::setsockopt(port.fd(), libc::IPPROTO_TCP, name, &value)?;
+        }
         if family == libc::AF_INET6 {
             port.socket.set_freebind_v6(true)?;
         } else {

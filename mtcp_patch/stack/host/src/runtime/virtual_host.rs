@@ -16,7 +16,7 @@ use std::sync::Arc;
 use mtcp_engine::device::{Caps, Device, DeviceId, Medium, RxChecksum};
 use mtcp_engine::time::Instant;
 use mtcp_engine::wire::Link;
-use mtcp_engine::{ConnInfo, Path};
+use mtcp_engine::{Config, ConnInfo, Path};
 
 use super::spin::Spin;
 use super::state::{Clock, Inner};
@@ -175,6 +175,19 @@ impl Runtime {
         }
         link.inbound.extend(frames);
         inner.settle();
+        Ok(())
+    }
+
+    /// Gives the virtual host other settings of the engine: a sysctl changes while it runs.
+    ///
+    /// # Errors
+    /// ENODEV when the runtime is not virtual.
+    pub fn virtual_configure(&self, config: Config) -> Result<(), Errno> {
+        let mut inner = self.lock();
+        if inner.devices.virtual_link.is_none() {
+            return Err(Errno(libc::ENODEV));
+        }
+        inner.shard.configure(config);
         Ok(())
     }
 

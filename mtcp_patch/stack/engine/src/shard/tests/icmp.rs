@@ -216,3 +216,39 @@ fn small_segments_that_vanish_are_no_black_hole() {
     while !b.next_sent(200_000_000).1.is_empty() {}
     assert_eq!((b.state(id), b.shard.stats().pmtu_black_holes), (State::Closed, 0));
 }
+
+/// RFC 1122 4.2.3.9: only hard errors abort, which 4.4BSD holds to and Linux does not; FreeBSD may be
+/// told to believe none (`icmp_may_rst`).
+#[test]
+fn which_errors_end_an_open_is_a_setting() {
+    let code = |code| IcmpKind::Unreachable { code };
+    let errors = |config: &Config, kind| {
+        let mut b = Bench::with(config.clone(), 16);
+        let id = b.connect();
+        b.sent();
+        b.icmp(kind, 0);
+        b.shard.take_error(id)
+    };
+    let linux = Config::default();
+    let bsd = Config { linux_errors: false, ..Config::default() };
+    let deaf = Config { icmp_may_reset: false, ..Config::default() };
+    let refused = Some(Error::ConnectionRefused);
+    let cases = [
+        (code(0), Some(Error::NetUnreachable), None),
+        (code(1), Some(Error::HostUnreachable), None),
+        (code(3), refused, refused),
+        (code(9), Some(Error::NetUnreachable), refused),
+        (code(13), Some(Error::HostUnreachable), refused),
+        (
+            IcmpKind::TimeExceeded { code: 0 },
+            Some(Error::HostUnreachable),
+            Some(Error::HostUnreachable),
+        ),
+        (IcmpKind::TimeExceeded { code: 1 }, Some(Error::HostUnreachable), None),
+    ];
+    for (kind, as_linux, as_bsd) in cases {
+        assert_eq!(errors(&linux, kind), as_linux, "{kind:?}");
+        assert_eq!(errors(&bsd, kind), as_bsd, "{kind:?}");
+        assert_eq!(errors(&deaf, kind), None, "{kind:?}");
+    }
+}

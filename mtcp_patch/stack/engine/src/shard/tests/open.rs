@@ -364,3 +364,37 @@ fn listeners_are_found_by_address_then_wildcard_then_dual_stack() {
     assert_eq!(find(&b, "10.0.0.3:80"), Some(dual));
     assert_eq!(b.shard.accept(any), Err(Error::BadId));
 }
+
+/// RFC 9293 3.10.7.3: text that comes with the SYN-ACK is taken, and acknowledged with it.
+#[test]
+fn text_in_a_syn_ack_is_taken() {
+    let mut b = Bench::new();
+    let id = b.connect();
+    b.sent();
+    b.peer(SA, 0, 1, b"hello");
+    assert_eq!(b.brief(), [(A, 1, 6, 0)]);
+    assert_eq!(b.recv(id).unwrap(), b"hello");
+}
+
+/// The same for its FIN.
+#[test]
+fn a_fin_in_a_syn_ack_is_taken() {
+    let mut b = Bench::new();
+    let id = b.connect();
+    b.sent();
+    b.peer(Flags(SA.0 | 1), 0, 1, b"all");
+    assert_eq!((b.state(id), b.brief()), (State::CloseWait, std::vec![(A, 1, 5, 0)]));
+    assert_eq!(b.recv(id).unwrap(), b"all");
+}
+
+/// RFC 5961 3.2: also where the handshake of a simultaneous open is not over.
+#[test]
+fn an_inexact_reset_in_syn_received_is_challenged() {
+    let mut b = Bench::new();
+    let id = b.connect();
+    b.sent();
+    b.peer(S, 0, 0, b"");
+    assert_eq!(b.brief(), [(SA, 0, 1, 0)]);
+    b.peer(R, 100, 0, b"");
+    assert_eq!((b.state(id), b.brief()), (State::SynReceived, std::vec![(A, 1, 1, 0)]));
+}

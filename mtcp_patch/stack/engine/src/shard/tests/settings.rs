@@ -168,3 +168,201 @@ fn the_hosts_notsent_lowat_bounds_what_waits_unsent() {
     b.shard.set_options(b.now, id, own);
     assert!(b.shard.send(b.now, id, &[1; 50 * MSS]).unwrap() > 20 * MSS);
 }
+
+/// FreeBSD without `drop_synfin`: the FIN does not count, nor does what came with it.
+#[test]
+fn a_listener_may_take_a_syn_with_fin() {
+    for (listen_takes_syn_fin, answers) in [(false, std::vec![]), (true, std::vec![(SA, 0, 1, 0)])]
+    {
+        let mut b = Bench::with(Config { listen_takes_syn_fin, ..Config::default() }, 16);
+        b.peer(Flags(1 | 2), 0, 0, b"early");
+        assert_eq!(b.brief(), answers);
+    }
+}
+
+/// 4.4BSD: the window is the room in the buffer, which the field of a segment cannot always say.
+#[test]
+fn the_buffer_is_the_window_where_it_moves_with_every_byte() {
+    for (window_steps, resets) in [(true, false), (false, true)] {
+        let config = Config {
+            window_steps,
+            exact_reset: false,
+            recv_buffer_initial_bytes: 70_000,
+            recv_buffer_whole_segments: true,
+            window_scaling: false,
+            ..Config::default()
+        };
+        let mut b = Bench::with(config, 16);
+        let id = b.connect();
+        b.sent();
+        b.peer(SA, 0, 1, b"");
+        b.sent();
+        // 65,535 is what the field can say; the buffer holds 66,000.
+        b.peer(R, 66_000, 0, b"");
+        assert_eq!(b.state(id) == State::Closed, resets);
+    }
+}
+
+/// In whole segments as they are without options.
+#[test]
+fn whole_segments_count_the_timestamps() {
+    let config = Config {
+        recv_buffer_whole_segments: true,
+        recv_buffer_initial_bytes: 10_500,
+        ..Config::default()
+    };
+    let mut b = Bench::with(config, 16);
+    b.peer_options.timestamps = Some((1, 0));
+    b.peer_later.timestamps = Some((1, 0));
+    let id = b.accept();
+    assert_eq!(b.tcp_info(id).rcv_ssthresh, 11_000);
+}
+
+fn in_time_wait(config: Config) -> (Bench, ConnId) {
+    let (mut b, id) = accepted(config, None);
+    b.shard.shutdown(b.now, id, false, true).unwrap();
+    assert_eq!(b.brief(), [(FA, 1, 1, 0)]);
+    b.peer(FA, 1, 2, b"");
+    assert_eq!((b.state(id), b.brief()), (State::TimeWait, std::vec![(A, 2, 2, 0)]));
+    (b, id)
+}
+
+/// Both while the application holds the connection and when only the remains are left.
+#[test]
+fn time_wait_may_answer_all_but_the_expected_acknowledgment() {
+    for closed in [false, true] {
+        let (mut b, id) = in_time_wait(Config { time_wait_answers_all: true, ..Config::default() });
+        if closed {
+            b.shard.close(b.now, id);
+        }
+        let answer = (A, 2, 2, 0);
+        for (flags, seq, ack) in [(A, 3, 2), (A, 1, 2), (A, 2, 1), (FA, 1, 2), (SA, 2, 2)] {
+            b.peer(flags, seq, ack, b"");
+            assert_eq!(b.brief(), [answer], "{flags:?} {seq} {ack}, twice in no time");
+        }
+        b.peer(A, 2, 2, b"late");
+        assert_eq!(b.brief(), [answer]);
+        // The expected one, resets (RFC 1337), and what has no acknowledgment.
+        for (flags, seq, ack) in [(A, 2, 2), (R, 2, 0), (RA, 2, 2), (Flags(1), 2, 0), (S, 1, 0)] {
+            b.peer(flags, seq, ack, b"");
+            assert_eq!(b.brief(), [], "{flags:?} {seq} {ack}");
+        }
+    }
+}
+
+/// The peer's FIN again restarts 2 MSL (RFC 9293 3.10.7.4), whoever answers.
+#[test]
+fn time_wait_that_answers_all_restarts_for_a_fin() {
+    let config = Config { time_wait_answers_all: true, ..Config::default() };
+    let two_msl_us = 2 * config.msl_us;
+    let (mut b, id) = in_time_wait(config);
+    b.advance_us(two_msl_us - 1_000_000);
+    b.peer(FA, 1, 2, b"");
+    b.sent();
+    b.advance_us(two_msl_us - 1_000_000);
+    assert_eq!(b.state(id), State::TimeWait);
+    b.advance_us(2_000_000);
+    assert_eq!(b.state(id), State::Closed);
+}
+
+/// RFC 1337 3 (F1), whatever resets elsewhere.
+#[test]
+fn time_wait_outlives_resets_that_need_not_be_exact() {
+    let (mut b, id) = in_time_wait(Config { exact_reset: false, ..Config::default() });
+    b.peer(R, 2, 0, b"");
+    assert_eq!(b.state(id), State::TimeWait);
+    b.shard.close(b.now, id);
+    b.peer(R, 2, 0, b"");
+    b.peer(FA, 1, 2, b"");
+    assert_eq!(b.brief(), [(A, 2, 2, 0)], "it is still there");
+}
+
+/// 4.4BSD takes the flags of what it sends from the state; a challenge is RFC 5961's, word for word.
+#[test]
+fn acknowledgments_may_carry_the_fin_again() {
+    let (mut b, id) = accepted(Config { acks_repeat_fin: true, ..Config::default() }, None);
+    b.shard.shutdown(b.now, id, false, true).unwrap();
+    b.sent();
+    b.peer(A, 1, 1, b"text");
+    assert_eq!(b.brief(), [(FA, 1, 5, 0)]);
+    b.peer(S, 5, 0, b"");
+    assert_eq!(b.brief(), [(A, 2, 5, 0)]);
+    b.peer(FA, 5, 1, b"");
+    assert_eq!((b.state(id), b.brief()), (State::Closing, std::vec![(FA, 1, 6, 0)]));
+    b.peer(A, 6, 2, b"");
+    assert_eq!((b.state(id), b.brief()), (State::TimeWait, std::vec![]));
+    // Once it is acknowledged there is nothing to repeat.
+    let (mut b, id) = accepted(Config { acks_repeat_fin: true, ..Config::default() }, None);
+    b.shard.shutdown(b.now, id, false, true).unwrap();
+    b.sent();
+    b.peer(A, 1, 2, b"text");
+    assert_eq!((b.state(id), b.brief()), (State::FinWait2, std::vec![(A, 2, 5, 0)]));
+}
+
+/// RFC 9293 3.10.7.4, second step: "connection reset", where Linux says EPIPE.
+#[test]
+fn a_reset_in_close_wait_is_a_reset_or_a_broken_pipe() {
+    for (linux_errors, error) in [(true, Error::BrokenPipe), (false, Error::ConnectionReset)] {
+        let (mut b, id) = accepted(Config { linux_errors, ..Config::default() }, None);
+        b.peer(FA, 1, 1, b"");
+        b.peer(R, 2, 0, b"");
+        assert_eq!(b.shard.take_error(id), Some(error));
+    }
+}
+
+/// FreeBSD: `keepinit`, between two repetitions.
+#[test]
+fn connecting_may_end_after_a_time() {
+    let config = Config { connect_timeout_us: 5_000_000, ..Config::default() };
+    let mut b = Bench::with(config, 16);
+    let id = b.connect();
+    let begin = b.now;
+    let mut syns = 0;
+    loop {
+        let (_, sent) = b.next_sent(10_000_000);
+        if sent.is_empty() {
+            break;
+        }
+        syns += sent.len();
+        assert!(b.now.micros_since(begin) < 5_000_000);
+    }
+    assert_eq!((syns, b.shard.take_error(id)), (3, Some(Error::TimedOut)));
+}
+
+/// RFC 3168 6.1.1.1 leaves open how often a SYN asks.
+#[test]
+fn a_lost_syn_may_ask_for_ecn_again() {
+    use crate::tcp::ecn::EcnMode;
+    let config = Config { ecn: EcnMode::On, ecn_syn_retries: 1, ..Config::default() };
+    let mut b = Bench::with(config, 16);
+    b.connect();
+    let mut flags = || b.next_sent(10_000_000).1[0].flags;
+    let asks = Flags(2 | 64 | 128);
+    assert_eq!([flags(), flags(), flags()], [asks, asks, S]);
+}
+
+#[test]
+fn a_syn_may_lose_its_options_after_repetitions() {
+    let mut b = Bench::with(Config { syn_option_retries: 1, ..Config::default() }, 16);
+    let id = b.connect();
+    let mut syn = || b.next_sent(10_000_000).1[0].options;
+    let (first, second, third) = (syn(), syn(), syn());
+    assert!(first.sack_permitted && first.wscale.is_some() && first.timestamps.is_some());
+    assert!(second.sack_permitted && second.wscale.is_some() && second.timestamps.is_some());
+    let bare = Options { mss: first.mss, ..Options::default() };
+    assert_eq!(third, bare);
+    // What the peer's SYN-ACK has in answer to the first ones is agreed all the same.
+    b.peer_options.sack_permitted = true;
+    b.peer(SA, 0, 1, b"");
+    assert_eq!(b.state(id), State::Established);
+}
+
+/// A shard may be told otherwise while it runs; connections keep what they were made with.
+#[test]
+fn settings_may_change_while_it_runs() {
+    let (mut b, _) = Bench::accepted();
+    let config = Config { drop_syn_fin: true, ..b.shard.config().clone() };
+    b.shard.configure(config);
+    b.peer(Flags(1 | 2), 1, 0, b"");
+    assert_eq!(b.brief(), []);
+}
