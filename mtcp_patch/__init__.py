@@ -36,7 +36,7 @@ _SHIMS = {
     "socket_shim": ("socket",),
     "selectors_shim": ("select", "selectors", "eventlet.patcher"),  # eventlet imports a select of its own
     "os_shim": ("os",),
-    "processes_shim": ("subprocess", "multiprocessing.reduction", "multiprocessing.connection"),
+    "processes_shim": ("subprocess", "socketserver", "multiprocessing.reduction", "multiprocessing.connection"),
     "signals_shim": ("_signal",),
     "ssl_shim": ("ssl",),
     "openssl_shim": ("OpenSSL.SSL",),

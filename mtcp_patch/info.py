@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .config import Settings
 
 # The modules that the shims wait for; importing them makes every name show up in the list.
-_PATCHED_MODULES = ("socket", "select", "selectors", "fcntl", "ssl", "subprocess")
+_PATCHED_MODULES = ("socket", "select", "selectors", "fcntl", "ssl", "socketserver", "subprocess")
 
 _WIDTH = 100  # columns of the whole report
 _LABEL = 16  # columns of the words at the left
@@ -29,7 +29,7 @@ _BY_NATURE = {
     "UDP, AF_UNIX, raw and all other sockets": "only TCP over IPv4 and IPv6 is ours",
 }
 _NOT_YET = {
-    "a connection accepted before os.fork": "stays the parent's, so socketserver's Forking servers do not answer",
+    "a connection accepted before os.fork": "stays the parent's (socketserver's forking servers are the kernel's)",
     "urgent data (MSG_OOB)": "refused with EINVAL or EOPNOTSUPP",
     "more than one core, other layouts, tap and packet devices": "refused where they are asked for",
 }

@@ -13,6 +13,7 @@ How the other process gets it:
 | ``pass_fds``, ``close_fds=False``| the kernel descriptor, and in ``INHERITED_VARIABLE`` the number that the program  |
 |                                  | knows it by (Werkzeug's reloader tells its child so): adopted under that number   |
 | SCM_RIGHTS                       | the kernel descriptor, as which it arrives                                        |
+| fork after accept()              | nothing can be: the listener of a ``socketserver.ForkingMixIn`` is the kernel's   |
 
 Who calls it: ``patcher`` once, and ``mtcp_patch.install()``, which adopts. What never happens here: a virtual number
 in a message to another process.
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     from .patcher import Patcher
 
-TARGETS = ("subprocess", "multiprocessing.reduction", "multiprocessing.connection")
+TARGETS = ("subprocess", "socketserver", "multiprocessing.reduction", "multiprocessing.connection")
 
 VFD_BASE: int = _native.VFD_BASE
 
@@ -215,8 +216,26 @@ def _patch_connection(patcher: Patcher, connection: ModuleType) -> None:
             patcher.on_restore(functools.partial(setattr, method, "__defaults__", before))
 
 
+# --- by fork --------------------------------------------------------------------------------------------------------
+
+
+def _patch_socketserver(patcher: Patcher, socketserver: ModuleType) -> None:
+    """Keep the listener of a forking server on the kernel: each of its connections goes to a child of its own."""
+    forking = getattr(socketserver, "ForkingMixIn", None)
+    real = socketserver.TCPServer.server_activate
+
+    @functools.wraps(real)
+    def server_activate(self: Any) -> None:
+        if forking is not None and isinstance(self, forking):
+            to_kernel(self.socket.fileno())
+        real(self)
+
+    patcher.replace(socketserver.TCPServer, "server_activate", server_activate)
+
+
 def patch(patcher: Patcher) -> None:
     """Put translations under what sends a descriptor to another process."""
+    patcher.when_imported("socketserver", functools.partial(_patch_socketserver, patcher))
     patcher.when_imported("subprocess", functools.partial(_patch_subprocess, patcher))
     patcher.when_imported("multiprocessing.reduction", functools.partial(_patch_reduction, patcher))
     patcher.when_imported("multiprocessing.connection", functools.partial(_patch_connection, patcher))

@@ -8,12 +8,13 @@ from support import need
 from support.probes import Probe
 
 
-def ftp(probe: Probe, tmp_path: pathlib.Path, kind: str) -> None:
+def ftp(probe: Probe, tmp_path: pathlib.Path, kind: str, certificate: pathlib.Path | None = None) -> None:
     """Active and passive transfers, both ways."""
     need.module("pyftpdlib")
     (tmp_path / "served").mkdir()
-    probe.serve(["ftp_server.py", kind, str(tmp_path / "served")])
-    assert "the same" in probe.python("-W", "ignore", "ftp_client.py").stdout
+    keys = [str(certificate / name) for name in ("cert.pem", "key.pem")] if certificate else []
+    probe.serve(["ftp_server.py", kind, str(tmp_path / "served"), *keys])
+    assert "the same" in probe.python("-W", "ignore", "ftp_client.py", *keys[:1]).stdout
     probe.check_carried(least=6_000_000)
 
 
@@ -25,6 +26,12 @@ def test_pyftpdlib(probe: Probe, tmp_path: pathlib.Path) -> None:
 def test_pyftpdlib_threads(probe: Probe, tmp_path: pathlib.Path) -> None:
     """A loop a client, each in its thread."""
     ftp(probe, tmp_path, "threads")
+
+
+def test_pyftpdlib_tls(probe: Probe, tmp_path: pathlib.Path, certificate: pathlib.Path) -> None:
+    """pyOpenSSL given non-blocking sockets, control and data."""
+    need.module("OpenSSL")
+    ftp(probe, tmp_path, "loop", certificate)
 
 
 def test_aiosmtpd(probe: Probe) -> None:
