@@ -13,6 +13,7 @@ import os
 import select
 import socket
 import struct
+import sys
 import termios
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,6 +24,10 @@ from .files import Files
 from .flow import Failure
 from .syntax import Applied, Call, Flags, Struct, Word
 from .wire import Unsupported
+
+
+#: Room for control messages.
+CONTROL_BYTES = 1024
 
 
 class WouldBlock(Exception):
@@ -233,9 +238,7 @@ class Calls:
 
         def made() -> int:
             if handle.connecting and handle.blocking:
-                poller = select.poll()
-                poller.register(handle.sock, select.POLLOUT)
-                if not poller.poll(0):
+                if not self._is_writable(handle):
                     raise WouldBlock
                 handle.connecting = False
                 number = handle.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -293,26 +296,58 @@ class Calls:
         return self._receive(fd, sum(self._lengths(vector)), 0)
 
     def _message(self, message: Any) -> list[int]:
-        if any(str(key).startswith("msg_control") and value for key, value in message.fields.items()):
-            raise Unsupported("control messages")
         vector = next((value for key, value in message.fields.items() if key.startswith("msg_iov")), [])
         return self._lengths(vector)
 
+    def _control(self, message: Any) -> list[tuple[int, int, int]]:
+        """The control messages of a `struct msghdr`: level, type and a number. Raises Unsupported."""
+        written = next((value for key, value in message.fields.items() if str(key).startswith("msg_control")), None)
+        names = ("cmsg_level", "cmsg_type", "cmsg_data")
+        found = []
+        for entry in written or []:
+            if not isinstance(entry, Struct) or set(entry.fields) != set(names):
+                raise Unsupported("control messages of this kind")
+            level, kind, value = (self.number(entry.fields[name]) for name in names)
+            found.append((level, kind, value))
+        return found
+
     def _recvmsg(self, _call: Call, fd: Any, message: Any, flags: Any) -> Attempt:
-        return self._receive(fd, sum(self._message(message)), flags)
+        count, control = sum(self._message(message)), self._control(message)
+        handle = self.handle(fd)
+        number, dont_wait = self._flags(flags)
+
+        def made() -> int:
+            data, ancillary, *_ = handle.sock.recvmsg(count, CONTROL_BYTES, number)
+            actual = [(level, kind, int.from_bytes(value, sys.byteorder)) for level, kind, value in ancillary]
+            if actual != control:
+                raise Failure(f"control messages: expected {control}, actual {actual}")
+            return len(data)
+
+        return self._retry(handle, dont_wait, made)
+
+    @staticmethod
+    def _is_writable(handle: Handle) -> bool:
+        poller = select.poll()
+        poller.register(handle.sock, select.POLLOUT)
+        return bool(poller.poll(0))
 
     def _transmit(self, fd: Any, count: int, flags: Any) -> Attempt:
         handle = self.handle(fd)
         number, dont_wait = self._flags(flags)
         sent = 0
+        waiting = False
 
         def made() -> int:
-            nonlocal sent
+            nonlocal sent, waiting
+            # as the kernel's and ours, a blocked writer goes on when it could poll for it, not when a byte fits
+            if waiting and not self._is_writable(handle):
+                raise WouldBlock
             while True:
                 try:
                     sent += handle.sock.send(bytes(count - sent), number)
                 except BlockingIOError:
                     if handle.blocking and not dont_wait:
+                        waiting = True
                         raise WouldBlock from None
                     if sent:
                         return sent
@@ -338,6 +373,8 @@ class Calls:
         return self._transmit(fd, sum(self._lengths(vector)), 0)
 
     def _sendmsg(self, _call: Call, fd: Any, message: Any, flags: Any) -> Attempt:
+        if self._control(message):
+            raise Unsupported("control messages to send")
         return self._transmit(fd, sum(self._message(message)), flags)
 
     # --- options ----------------------------------------------------------------------------------------------------

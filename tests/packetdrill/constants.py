@@ -17,6 +17,7 @@ from .wire import Unsupported
 EXTRA = {
     "SOL_TCP": socket.IPPROTO_TCP,
     "TCP_INQ": 36,
+    "TCP_CM_INQ": 36,
     "SO_ZEROCOPY": 60,
     "SO_BUSY_POLL": 46,
     "SO_NOSIGPIPE": 0,
@@ -61,7 +62,6 @@ NOT_OURS = {
     "SO_MAX_PACING_RATE": "pacing",
     "SO_TXTIME": "pacing",
     "TCP_ULP": "protocols above TCP in the kernel",
-    "TCP_INQ": "control messages",
 }
 
 # linux/tcp.h, struct tcp_info: eight bytes of bit fields and small numbers, then these.

@@ -161,7 +161,7 @@ AGREED: dict[str, set[str] | None] = {
 _REXMIT = {"net.inet.tcp.rexmit_min": 30, "net.inet.tcp.rexmit_slop": 200}
 
 # How a Linux host differs from the RFCs before any sysctl.
-LINUX_DEFAULTS: Converted = {"challenge_unsent_ack": False}
+LINUX_DEFAULTS: Converted = {"challenge_unsent_ack": False, "send_buffer_by_packets": True}
 
 # How a FreeBSD host differs before any sysctl: no quick acknowledgments, buffers of whole segments, its default sizes.
 FREEBSD_DEFAULTS: Converted = {

@@ -69,6 +69,7 @@ fields!(
     tail_loss_probe,
     notsent_lowat,
     listen_takes_syn_fin,
+    send_buffer_by_packets,
     quick_acks,
     delayed_ack_us,
     cork_us,

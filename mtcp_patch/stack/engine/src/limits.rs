@@ -196,6 +196,9 @@ pub struct Config {
     /// Bytes that may wait unsent before a connection is no longer writable, where the application says
     /// nothing (Linux: `net.ipv4.tcp_notsent_lowat`).
     pub notsent_lowat: Option<u32>,
+    /// Whether a send buffer is counted by packets and their overhead, and grows, as on Linux; else by
+    /// payload. See `tcp::skb`.
+    pub send_buffer_by_packets: bool,
     /// Longest delay of an acknowledgment (RFC 9293 3.8.6.3: below 500 ms).
     pub delayed_ack_us: u64,
     /// Longest time that a corked partial segment waits (Linux: 200 ms).
@@ -277,6 +280,7 @@ impl Default for Config {
             challenge_unsent_ack: true,
             tail_loss_probe: true,
             notsent_lowat: None,
+            send_buffer_by_packets: false,
             delayed_ack_segments: 0,
             delayed_ack_us: 40_000,
             cork_us: 200_000,

@@ -172,19 +172,19 @@ fn with_no_address(first: Object) -> Answer {
     Ok(object::tuple(items)?.into_ptr())
 }
 
-/// `recvmsg(bufsize[, ancbufsize[, flags]]) -> (bytes, [], 0, None)`
+/// `recvmsg(bufsize[, ancbufsize[, flags]]) -> (bytes, ancdata, flags, None)`
 ///
-/// TCP carries no ancillary data unless asked to by socket options, which are refused.
+/// The only ancillary data is that of TCP_INQ; other socket options that ask for some are refused.
 pub(super) fn recvmsg(call: &Call) -> Answer {
     let [count, ancillary, flags] = call.positional(1)?;
     // SAFETY: the arguments of a call; the GIL is held.
     let (count, flags) = unsafe { (args::ssize(count)?, args::int_or(flags, 0)?) };
-    check_ancillary_room(ancillary)?;
+    let room = ancillary_room(ancillary)?;
     let count = usize::try_from(count).map_err(|_| Fail::Arguments)?;
-    message(bytes(call, count, flags)?)
+    message(call, bytes(call, count, flags)?, room)
 }
 
-/// `recvmsg_into(buffers[, ancbufsize[, flags]]) -> (int, [], 0, None)`
+/// `recvmsg_into(buffers[, ancbufsize[, flags]]) -> (int, ancdata, flags, None)`
 pub(super) fn recvmsg_into(call: &Call) -> Answer {
     let [buffers, ancillary, flags] = call.positional(1)?;
     // SAFETY: the arguments of a call; the GIL is held.
@@ -194,14 +194,14 @@ pub(super) fn recvmsg_into(call: &Call) -> Answer {
         // SAFETY: the items live as long as the sequence.
         buffers.push(unsafe { Buffer::writable(item)? });
     }
-    check_ancillary_room(ancillary)?;
+    let room = ancillary_room(ancillary)?;
     let total = buffers.iter().map(Buffer::len).sum();
     let mut rooms: Vec<&mut [u8]> = buffers.iter_mut().map(Buffer::as_mut_slice).collect();
     let received = receive(call, total, flags, |first, second| {
         scatter(&mut rooms, first);
         scatter(&mut rooms, second);
     })?;
-    message(object::size(received)?.into_ptr())
+    message(call, object::size(received)?.into_ptr(), room)
 }
 
 /// Copies `data` into the rooms in turn, each shrinking from the front.
@@ -217,22 +217,48 @@ fn scatter(rooms: &mut [&mut [u8]], mut data: &[u8]) {
     }
 }
 
-fn check_ancillary_room(size: Object) -> Result<(), Fail> {
+fn ancillary_room(size: Object) -> Result<usize, Fail> {
     if size.is_null() {
-        return Ok(());
+        return Ok(0);
     }
     // SAFETY: the argument of a call; the GIL is held.
     match unsafe { args::ssize(size)? } {
-        0..=0x7fff_ffff => Ok(()),
+        size @ 0..=0x7fff_ffff => Ok(size as usize),
         _ => Err(Fail::Arguments),
     }
 }
 
-fn message(first: Object) -> Answer {
-    // SAFETY: `first` is a new reference, as are the others; the GIL is held.
-    let items = unsafe {
-        let first = Owned::new(first)?;
-        [first, Owned::new(ffi::PyList_New(0))?, object::int(0)?, Owned::new(none())?]
-    };
-    Ok(object::tuple(items)?.into_ptr())
+/// linux/tcp.h: the type of TCP_INQ's control message, which libc lacks.
+const TCP_CM_INQ: i64 = 36;
+
+/// What `recvmsg` gives, with the control message of TCP_INQ when that is on and there is `room` for
+/// it, in bytes.
+fn message(call: &Call, first: Object, room: usize) -> Answer {
+    // SAFETY: `first` is a new reference, as the list is; the GIL is held.
+    let (first, list) = unsafe { (Owned::new(first)?, Owned::new(ffi::PyList_New(0))?) };
+    let mut flags = 0;
+    if let Some(inq) = call.runtime().inq(call.fd).map_err(Fail::Errno)? {
+        // cmsg(3): the header is cut off from what has no room for all, and without room for the header
+        // there is nothing.
+        let header = std::mem::size_of::<libc::cmsghdr>();
+        let data = inq.to_ne_bytes();
+        let fits = room.saturating_sub(header).min(data.len());
+        if fits < data.len() {
+            flags = libc::MSG_CTRUNC;
+        }
+        if room >= header {
+            let (level, kind) = (object::int(libc::IPPROTO_TCP.into())?, object::int(TCP_CM_INQ)?);
+            // SAFETY: the bytes are a new reference; the list takes one of its own to the item.
+            unsafe {
+                let data = Owned::new(object::bytes_of(&data[..fits], &[]))?;
+                let item = object::tuple([level, kind, data])?;
+                if ffi::PyList_Append(list.as_ptr(), item.as_ptr()) != 0 {
+                    return Err(Fail::Raised);
+                }
+            }
+        }
+    }
+    // SAFETY: a new reference to None; the GIL is held.
+    let nobody = unsafe { Owned::new(none())? };
+    Ok(object::tuple([first, list, object::int(flags.into())?, nobody])?.into_ptr())
 }

@@ -11,7 +11,7 @@ use crate::listen::{candidates, ListenOptions, Listener, ListenerInfo};
 use crate::tcp::options::Offer;
 use crate::tcp::state::{Cause, State};
 use crate::tcp::tcb::{list, ConnOptions, Origin, Owner};
-use crate::tcp::{account, eor, input, space, timer, urgent, window};
+use crate::tcp::{account, eor, input, skb, space, timer, urgent, window};
 use crate::time::Instant;
 use crate::wire::Link;
 
@@ -265,9 +265,10 @@ impl Shard {
         let room = tcb.send_room(&env.config);
         let part = data.get(..room).unwrap_or(data);
         let taken = tcb.tx.append(&mut env.memory, part);
-        if taken < data.len() {
+        if taken < data.len() && (taken == 0 || !env.config.send_buffer_by_packets) {
             tcb.no_space.set(true);
             if taken == 0 {
+                skb::refused(tcb);
                 return Err(Error::WouldBlock);
             }
         }
@@ -278,12 +279,19 @@ impl Shard {
             // Linux: a writer that must wait pushes, whatever it says of the next call.
             tcb.more = flags.more && taken == data.len();
             tcb.unpushed = tcb.more;
+            skb::written(tcb, taken, taken == data.len() && !flags.more);
             if flags.end_of_record && taken == data.len() {
                 eor::written(tcb);
             }
         }
         env.enqueue(tcb, list::DATA);
         Ok(taken)
+    }
+
+    /// Whether [`Shard::send`] takes one packet at a time, and is to be called again once that has been
+    /// transmitted (Linux sends within `write`). See [`Config::send_buffer_by_packets`].
+    pub fn takes_packets(&self) -> bool {
+        self.env.config.send_buffer_by_packets
     }
 
     /// As [`Shard::send`]; the last octet taken is urgent (`MSG_OOB`).

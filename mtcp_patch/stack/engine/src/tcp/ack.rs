@@ -12,7 +12,7 @@ use super::sent::mark;
 use super::state::{Cause, State};
 use super::tcb::{list, Owner, Tcb};
 use super::timer::{self, Timer};
-use super::{account, eor, timestamps, tlp, window};
+use super::{account, eor, skb, timestamps, tlp, window};
 use crate::limits::DUPLICATE_THRESHOLD;
 use crate::shard::Env;
 use crate::stats::Refusal;
@@ -311,14 +311,18 @@ fn after_progress(tcb: &mut Tcb, env: &mut Env, now: Instant, fin_acked: bool) {
     }
     if fin_acked {
         our_fin_acked(tcb, env, now);
-    } else {
+    } else if tcb.tx.is_empty() || !env.config.send_buffer_by_packets {
         wake_writer(tcb, env);
     }
 }
 
 /// Tells the writer when a third of the send buffer has become free, or when it was refused before.
 pub(crate) fn wake_writer(tcb: &mut Tcb, env: &mut Env) {
-    if tcb.no_space.get() && tcb.is_writable(&env.config) {
+    if !tcb.no_space.get() {
+        return;
+    }
+    skb::expand(tcb, &env.config);
+    if tcb.is_writable(&env.config) {
         tcb.no_space.set(false);
         tcb.notify(env);
     }

@@ -8,37 +8,41 @@
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 
+use super::skb::{self, Packets};
 use super::tcb::Tcb;
 use crate::limits::MAX_SENT_SEGMENTS;
 use crate::wire::Seq;
 
-/// The marks beyond SND.UNA, in order.
+/// The marks beyond SND.UNA, in order, and the packets between them where those are counted.
 #[derive(Debug, Default)]
-pub(crate) struct Marks(VecDeque<Seq>);
+pub(crate) struct Marks {
+    ends: VecDeque<Seq>,
+    pub(super) packets: Option<Packets>,
+}
 
 impl Marks {
     /// The first mark after `seq`.
     fn after(&self, seq: Seq) -> Option<Seq> {
-        self.0.get(self.0.partition_point(|mark| mark.le(seq))).copied()
+        self.ends.get(self.ends.partition_point(|mark| mark.le(seq))).copied()
     }
 
     fn is_at(&self, seq: Seq) -> bool {
-        self.0.get(self.0.partition_point(|mark| mark.lt(seq))) == Some(&seq)
+        self.ends.get(self.ends.partition_point(|mark| mark.lt(seq))) == Some(&seq)
     }
 }
 
 /// A write with the flag has been taken whole.
 pub(crate) fn written(tcb: &mut Tcb) {
     let end = tcb.data_end();
-    let marks = &mut tcb.eor.get_or_insert_with(Box::default).0;
-    if marks.back() != Some(&end) {
-        marks.push_back(end);
+    let ends = &mut tcb.eor.get_or_insert_with(Box::default).ends;
+    if ends.back() != Some(&end) {
+        ends.push_back(end);
     }
 }
 
 /// Whether no further mark is remembered: the writer waits, as for room.
 pub(crate) fn is_full(tcb: &Tcb) -> bool {
-    tcb.eor.as_ref().is_some_and(|marks| marks.0.len() >= MAX_SENT_SEGMENTS)
+    tcb.eor.as_ref().is_some_and(|marks| marks.ends.len() >= MAX_SENT_SEGMENTS)
 }
 
 /// How many of `unsent` bytes from SND.NXT on may share segments.
@@ -55,9 +59,11 @@ pub(crate) fn is_end(tcb: &Tcb, end: Seq) -> bool {
 /// SND.UNA has moved.
 pub(crate) fn acknowledged(tcb: &mut Tcb) {
     let Some(marks) = &mut tcb.eor else { return };
-    let gone = marks.0.partition_point(|mark| mark.le(tcb.snd_una));
-    marks.0.drain(..gone);
-    if marks.0.is_empty() {
+    let gone = marks.ends.partition_point(|mark| mark.le(tcb.snd_una));
+    marks.ends.drain(..gone);
+    if marks.packets.is_some() {
+        skb::acknowledged(tcb);
+    } else if marks.ends.is_empty() {
         tcb.eor = None;
     }
 }

@@ -9,7 +9,7 @@ use super::options::Agreed;
 use super::state::{Cause, State};
 use super::tcb::{list, Owner, Tcb};
 use super::timer::{self, Timer};
-use super::{ack, duplicate_ack, urgent, window};
+use super::{ack, duplicate_ack, skb, urgent, window};
 use crate::event::Error;
 use crate::shard::Env;
 use crate::stats::Refusal;
@@ -108,6 +108,7 @@ fn established(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>) {
     if tcb.retries > 1 {
         tcb.congestion.on_timeout(0);
     }
+    skb::begin(tcb, &env.config);
     let timed = tcb.timed.map(|since| now.micros_since(since));
     match timed.or_else(|| tcb.timestamps.sample_us(now, &seg.options)) {
         Some(sample) => tcb.rtt.sample(sample, env.config.rto_min_us, env.config.rto_max_us),

@@ -30,6 +30,7 @@ pub(crate) mod rtt;
 pub(crate) mod sack_receiver;
 pub(crate) mod sack_sender;
 pub(crate) mod sent;
+pub(crate) mod skb;
 pub(crate) mod space;
 pub(crate) mod state;
 pub(crate) mod tcb;

@@ -15,7 +15,7 @@ use super::sack_receiver::Blocks;
 use super::state::State;
 use super::tcb::Tcb;
 use super::timer::{self, Timer};
-use super::{account, ack, eor, tlp, urgent, window};
+use super::{account, ack, eor, skb, tlp, urgent, window};
 use crate::limits::MAX_SEGMENTS_PER_TURN;
 use crate::shard::{Env, Sink};
 use crate::time::Instant;
@@ -232,6 +232,7 @@ pub(crate) fn data(tcb: &mut Tcb, env: &mut Env, now: Instant, sink: &mut Sink<'
         }
     }
     if tcb.snd_nxt != before {
+        skb::sent(tcb);
         let rto_at = tcb.timers.deadline(Timer::Retransmit);
         let rto_us = rto_at.map_or(u64::MAX, |at| at.micros_since(now));
         tlp::schedule(tcb, env, now, rto_us);
@@ -241,7 +242,8 @@ pub(crate) fn data(tcb: &mut Tcb, env: &mut Env, now: Instant, sink: &mut Sink<'
     if turn == Turn::Done {
         wait_for_room(tcb, env, now);
         account::phase(tcb, now, is_rwnd_limited(tcb));
-        if tcb.notsent_lowat(&env.config).is_some() {
+        // With packets counted, what leaves decides whether the buffer grows (Linux `tcp_data_snd_check`).
+        if tcb.notsent_lowat(&env.config).is_some() || env.config.send_buffer_by_packets {
             ack::wake_writer(tcb, env);
         }
     }
@@ -348,7 +350,8 @@ fn send(tcb: &mut Tcb, env: &mut Env, now: Instant, sink: &mut Sink<'_>, plan: P
     if plan.fin {
         flags |= Flags::FIN;
     }
-    let pushed = (last && !tcb.unpushed) || eor::is_end(tcb, plan.seq + plan.len);
+    let end = plan.seq + plan.len;
+    let pushed = (last && !tcb.unpushed) || eor::is_end(tcb, end) || skb::is_pushed(tcb, end);
     if pushed && plan.len > 0 {
         // RFC 9293 3.9.1.2 (MUST-61, SHLD-27): PSH on the last segment of what the application
         // wrote.

@@ -27,6 +27,7 @@ use super::recovery::Recovery;
 use super::rtt::Rtt;
 use super::sack_receiver::SackReceiver;
 use super::sent::Sent;
+use super::skb;
 use super::space::Space;
 use super::state::{Cause, State};
 use super::timer::Timers;
@@ -108,7 +109,7 @@ pub(crate) struct Tcb {
     pub(crate) ranges: Ranges,
     /// The segments between SND.UNA and SND.NXT.
     pub(crate) sent: Sent,
-    /// Where writes with `MSG_EOR` end; none without any.
+    /// Where writes with `MSG_EOR` end, or packets; none without any.
     pub(crate) eor: Option<Box<Marks>>,
     /// What to report of `ranges`, once there were any.
     pub(crate) sack_receiver: Option<Box<SackReceiver>>,
@@ -427,6 +428,9 @@ impl Tcb {
 
     /// Room for a write, in bytes.
     pub(crate) fn send_room(&self, config: &Config) -> usize {
+        if let Some(room) = skb::room(self, config) {
+            return if eor::is_full(self) { 0 } else { room };
+        }
         let room = self.send_limit(config).saturating_sub(self.tx.len());
         if eor::is_full(self) {
             return 0;
@@ -443,6 +447,9 @@ impl Tcb {
     /// Whether a writer would be woken: a third of the send buffer is free, and less than half of
     /// `TCP_NOTSENT_LOWAT` waits (Linux: `sk_stream_is_writeable`).
     pub(crate) fn is_writable(&self, config: &Config) -> bool {
+        if let Some(writable) = skb::is_writable(self, config) {
+            return writable && !eor::is_full(self);
+        }
         let limit = self.send_limit(config);
         let used = self.tx.len();
         let (unsent, usable) = self.notsent();

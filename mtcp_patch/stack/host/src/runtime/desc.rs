@@ -58,6 +58,8 @@ pub(super) struct Desc {
     pub recv_timeout: Option<Duration>,
     /// SO_SNDTIMEO.
     pub send_timeout: Option<Duration>,
+    /// `recvmsg` tells what is left to read (TCP_INQ).
+    pub inq: bool,
     /// Options of a connection that has no kernel socket of its own to remember them.
     pub overrides: Vec<((i32, i32), Vec<u8>)>,
     /// A listener that has handed out a connection of ours.
@@ -83,6 +85,7 @@ impl Desc {
             linger: None,
             recv_timeout: None,
             send_timeout: None,
+            inq: false,
             overrides: Vec::new(),
             served: false,
             pinned: None,
@@ -112,6 +115,11 @@ pub(super) fn is_connecting(state: State) -> bool {
 /// There is a peer. In TIME-WAIT there is none any more, as Linux's getpeername(2) has it.
 pub(super) fn is_connected(state: State) -> bool {
     !is_connecting(state) && !matches!(state, State::TimeWait | State::Closed)
+}
+
+/// The peer's FIN has arrived.
+pub(super) fn has_ended(state: State) -> bool {
+    matches!(state, State::CloseWait | State::Closing | State::LastAck | State::TimeWait)
 }
 
 /// Our FIN was sent and the peer has not acknowledged it.

@@ -113,6 +113,7 @@ impl Inner {
         new.linger = desc.linger;
         (new.header_v4, new.header_v6) = (desc.header_v4, desc.header_v6);
         (new.recv_timeout, new.send_timeout) = (desc.recv_timeout, desc.send_timeout);
+        new.inq = desc.inq;
         let family = desc.family;
         self.hold_port(new.port);
         let info = self.shard.info(conn).map_err(Errno::from)?;

@@ -8,7 +8,7 @@ use mtcp_engine::Error;
 use mtcp_engine::{ConnectOptions, Path, SendFlags};
 use socket2::SockAddr;
 
-use super::desc::{is_connected, is_connecting, owes_fin, Kind};
+use super::desc::{has_ended, is_connected, is_connecting, owes_fin, Desc, Kind};
 use super::devices::Way;
 use super::endpoint::{shown, unmapped, wildcard};
 use super::state::Inner;
@@ -226,6 +226,27 @@ impl Inner {
     }
 }
 
+impl Inner {
+    /// The rest of a write of which `taken` bytes were taken, packet by packet; returns how many were in
+    /// the end.
+    fn send_rest(&mut self, vfd: Vfd, data: &[u8], flags: i32, mut taken: usize) -> usize {
+        while let Some(rest) = data.get(taken..).filter(|rest| !rest.is_empty()) {
+            self.app_turn();
+            let id = self.desc(vfd).ok().and_then(Desc::conn);
+            let state = id.and_then(|id| self.shard.info(id).ok()).map(|info| info.state);
+            // An error is for the next call, as this one has taken something.
+            if !state.is_some_and(is_connected) {
+                break;
+            }
+            match self.send(vfd, rest, flags) {
+                Ok(more) if more > 0 => taken += more,
+                _ => break,
+            }
+        }
+        taken
+    }
+}
+
 impl Runtime {
     /// Starts a connection: in the process's memory when it listens there itself, by the device
     /// that the route names when we have it, else by the kernel's stack. With
@@ -337,6 +358,9 @@ impl Runtime {
             inner.app_turn();
             result = inner.send(vfd, data, flags);
         }
+        if inner.shard.takes_packets() {
+            result = result.map(|n| inner.send_rest(vfd, data, flags, n));
+        }
         if result.is_ok() {
             self.ensure_driver(inner);
         }
@@ -375,6 +399,35 @@ impl Runtime {
         inner.notify(index);
         self.ensure_driver(inner);
         Ok(())
+    }
+
+    /// What a control message of TCP_INQ says: the bytes that are left to read, and one more once the
+    /// peer has ended its stream, so that a program reads on (Linux `tcp_inq_hint`). `None`: it was not
+    /// asked for.
+    ///
+    /// # Errors
+    /// EBADF.
+    pub fn inq(&self, vfd: Vfd) -> Result<Option<i32>, Errno> {
+        let inner = self.lock();
+        let desc = inner.desc(vfd)?;
+        if !desc.inq {
+            return Ok(None);
+        }
+        let (unread, ended) = match desc.kind {
+            Kind::Conn { id, .. } => match inner.shard.info(id) {
+                Ok(info) => (info.unread_bytes, has_ended(info.state)),
+                Err(_) => (0, true),
+            },
+            Kind::Kernel => {
+                let fd = inner.port(desc)?.fd();
+                let unread = sys::ioctl_int(fd, IntRequest::FionRead)?;
+                let mut fds = [sys::pollfd { fd, events: libc::POLLRDHUP, revents: 0 }];
+                let ended = sys::ppoll(&mut fds, Some(std::time::Duration::ZERO))? > 0;
+                (usize::try_from(unread).unwrap_or(0), ended)
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some(i32::try_from(unread + usize::from(ended)).unwrap_or(i32::MAX)))
     }
 
     /// Bytes that a send would take now; for the kernel's sockets, as far as its POLLOUT tells.

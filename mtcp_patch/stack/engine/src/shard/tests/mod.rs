@@ -21,6 +21,7 @@ mod rfc9293;
 mod sack_receiver;
 mod sack_sender;
 mod settings;
+mod skb;
 mod space;
 mod tcp_info;
 mod time_wait;

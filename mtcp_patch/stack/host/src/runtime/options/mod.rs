@@ -31,6 +31,9 @@ const V6: i32 = libc::IPPROTO_IPV6;
 const IP_MTU: i32 = 14;
 const IPV6_MTU: i32 = 24;
 
+/// linux/tcp.h; libc lacks it.
+const TCP_INQ: i32 = 36;
+
 /// Bytes that any value of an honoured option takes at most.
 const MAX_VALUE_BYTES: usize = 64;
 
@@ -118,6 +121,7 @@ impl Desc {
             (TCP, libc::TCP_USER_TIMEOUT) => {
                 options.user_timeout_us = u64::from(positive.unwrap_or(0)) * 1000;
             }
+            (TCP, TCP_INQ) => self.inq = value != 0,
             (TCP, libc::TCP_NOTSENT_LOWAT) => {
                 // An unsigned number; 0 is the system's default: no bound.
                 options.notsent_lowat = Some(value as u32).filter(|v| *v > 0);

@@ -223,7 +223,7 @@ pub const TABLE: &[SocketOption] = &[
     row(TCP, 33, "TCP_FASTOPEN_KEY", KernelOnly, "Fast Open (RFC 7413) is not there yet"),
     row(TCP, 34, "TCP_FASTOPEN_NO_COOKIE", KernelOnly, "Fast Open (RFC 7413) is not there yet"),
     row(TCP, 35, "TCP_ZEROCOPY_RECEIVE", KernelOnly, ""),
-    row(TCP, 36, "TCP_INQ", KernelOnly, ""),
+    row(TCP, 36, "TCP_INQ", Honoured, ""),
     row(TCP, 37, "TCP_TX_DELAY", KernelOnly, ""),
 ];
 
