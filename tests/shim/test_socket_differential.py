@@ -228,6 +228,8 @@ CONNECTED: dict[str, Body] = {
     "recvmsg ancillary": lambda s, _: s.recvmsg(99, 1024),
     "recvmsg ancillary -1": lambda s, _: s.recvmsg(5, -1),
     "recvmsg ancillary huge": lambda s, _: s.recvmsg(5, 2**40),
+    "recvmsg inq": lambda s, _: (s.setsockopt(socket.IPPROTO_TCP, 36, 1), s.recvmsg(5, 1024)),
+    "recvmsg inq without room": lambda s, _: (s.setsockopt(socket.IPPROTO_TCP, 36, 1), s.recvmsg(5), s.recvmsg(5, 18)),
     "recvmsg negative": lambda s, _: s.recvmsg(-5),
     "recvmsg nothing": lambda s, _: s.recvmsg(),  # type: ignore[call-arg]
     "recvmsg_into": lambda s, _: (lambda a, b: (s.recvmsg_into([a, b]), a, b))(bytearray(5), bytearray(9)),

@@ -64,3 +64,48 @@ fn the_buffer_follows_the_window_while_that_is_not_what_limits() {
     assert!(is_writable(&b, id));
     assert_eq!(write(&mut b, id, 180_000), 128_000);
 }
+
+/// Linux `sk_stream_is_writeable`: half as much must be free as is used.
+#[test]
+fn a_writer_is_woken_when_a_third_of_the_buffer_is_free() {
+    let (mut b, id) = accepted(1);
+    let own = ConnOptions { send_buffer_bytes: Some(21_000), ..ConnOptions::default() };
+    b.shard.set_options(b.now, id, own);
+    // 10 segments, 16 and 16 in packets of their own.
+    assert_eq!(write(&mut b, id, 61_000), 42_000);
+    b.peer(A, 1, 10_001, b"");
+    b.sent();
+    b.peer(A, 1, 16_001, b"");
+    b.sent();
+    // 26,000 bytes in the packets that end at 26001, 30001 (what the window let go) and 42001.
+    assert!(!is_writable(&b, id));
+    b.peer(A, 1, 19_001, b"");
+    b.sent();
+    assert!(is_writable(&b, id));
+}
+
+/// Linux `__sk_stream_memory_free`: below the mark another whole packet begins.
+#[test]
+fn notsent_lowat_lets_a_packet_begin_below_it() {
+    let (mut b, id) = accepted(1 << 20);
+    let own = ConnOptions { notsent_lowat: Some(4_000), ..ConnOptions::default() };
+    b.shard.set_options(b.now, id, own);
+    assert_eq!(write(&mut b, id, 59_000), 26_000);
+    b.peer(A, 1, 10_001, b"");
+    b.sent();
+    assert!(is_writable(&b, id));
+}
+
+/// Linux `forced_push`: within one write PSH stands at every half of the peer's window.
+#[test]
+fn a_long_write_pushes_at_every_half_of_the_peers_window() {
+    let (mut b, id) = accepted(1 << 20);
+    write(&mut b, id, 60_000);
+    b.peer(A, 1, 10_001, b"");
+    let pushed = |sent: Vec<Sent>| -> Vec<u32> {
+        sent.iter().filter(|s| s.flags == PA).map(|s| s.seq + s.payload.len() as u32).collect()
+    };
+    assert_eq!(pushed(b.sent()), [26_001]);
+    b.peer(A, 1, 30_001, b"");
+    assert_eq!(pushed(b.sent()), [58_001, 60_001]);
+}
