@@ -25,7 +25,6 @@ from .flow import Failure
 from .syntax import Applied, Call, Flags, Struct, Word
 from .wire import Unsupported
 
-
 #: Room for control messages.
 CONTROL_BYTES = 1024
 
