@@ -72,6 +72,10 @@ class Calls:
     files: Files = field(default_factory=Files)
     #: The descriptor whose connection `%{ }%` looks at.
     subject: Handle | None = None
+    #: TCP_CONGESTION of a new socket, where a sysctl has changed it.
+    congestion: str | None = None
+    #: What was done otherwise than the script says.
+    notes: list[str] = field(default_factory=list)
     #: There has been a connect() or an accept().
     connected: bool = False
 
@@ -177,6 +181,8 @@ class Calls:
         def made() -> int:
             sock = socket.socket(family, socket.SOCK_STREAM, self.number(protocol))
             sock.setblocking(False)
+            if self.congestion is not None:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, self.congestion.encode())
             handle = Handle(sock, blocking=not number & socket.SOCK_NONBLOCK)
             self.subject = handle
             self.seen.append("socket")
@@ -295,7 +301,7 @@ class Calls:
         return self._receive(fd, sum(self._lengths(vector)), 0)
 
     def _message(self, message: Any) -> list[int]:
-        vector = next((value for key, value in message.fields.items() if key.startswith("msg_iov")), [])
+        vector: Any = next((value for key, value in message.fields.items() if key.startswith("msg_iov")), [])
         return self._lengths(vector)
 
     def _control(self, message: Any) -> list[tuple[int, int, int]]:
@@ -416,6 +422,14 @@ class Calls:
     def _setsockopt(self, _call: Call, fd: Any, level: Any, name: Any, value: Any, length: Any) -> Attempt:
         def made() -> int:
             handle = self.handle(fd)
+            if name == Word("SO_DEBUG"):
+                self.notes.append("SO_DEBUG left out: its trace shows in no packet")
+                return 0
+            if name == Word("TCP_KEEPINIT"):
+                self.notes.append("TCP_KEEPINIT taken for TCP_USER_TIMEOUT, which goes on once there is a connection")
+                milliseconds = self.number(value) * 1000
+                handle.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+                return 0
             option = self.names.option(level, name)
             if name.name in constants.NOT_OURS:
                 raise Unsupported(f"the socket option {name.name}: {constants.NOT_OURS[name.name]}")

@@ -82,7 +82,6 @@ FIELDS: dict[str, Callable[[str], Converted]] = {
     "net.ipv4.tcp_ecn": lambda text: {"ecn": int(text)} if int(text) <= 2 else {"accecn": int(text)},
     "net.ipv4.tcp_slow_start_after_idle": _flag("slow_start_after_idle"),
     "net.ipv4.tcp_mtu_probing": _mtu_probing,
-    "net.ipv4.tcp_congestion_control": lambda text: {"congestion_control": text},
     "net.ipv4.tcp_early_retrans": _early_retrans,
     "net.ipv4.tcp_notsent_lowat": _notsent_lowat,
     "net.ipv4.tcp_rto_min_us": _number("rto_min_us"),
@@ -122,9 +121,6 @@ AGREED: dict[str, set[str] | None] = {
     "net.ipv4.tcp_recovery": {"1"},
     "net.ipv4.tcp_ecn_option": None,  # of AccECN
     "net.ipv4.tcp_ecn_option_beacon": None,
-    "net.ipv4.tcp_congestion_control": {"cubic", "reno"},
-    "net.ipv4.tcp_slow_start_after_idle": {"0", "1"},
-    "net.ipv4.tcp_window_scaling": {"1"},
     "net.ipv4.tcp_tso_win_divisor": None,  # segments are compared joined
     "net.ipv4.tcp_min_tso_segs": None,
     "net.ipv4.tcp_pacing_ss_ratio": None,  # of pacing, which is off without fq
@@ -133,29 +129,32 @@ AGREED: dict[str, set[str] | None] = {
     "net.ipv4.tcp_fastopen": None,  # a script that opens fast fails at its option
     "net.ipv4.tcp_fastopen_key": None,
     "net.ipv4.tcp_moderate_rcvbuf": {"1"},
-    "net.ipv4.tcp_adv_win_scale": None,
+    "net.ipv4.tcp_adv_win_scale": {"1"},  # half of a buffer is window
     "net.ipv4.tcp_abort_on_overflow": {"0"},
-    "net.ipv4.tcp_rfc1337": {"0", "1"},
-    "net.ipv4.tcp_limit_output_bytes": None,
+    "net.ipv4.tcp_rfc1337": {"1"},  # no reset ends TIME-WAIT
+    "net.ipv4.tcp_limit_output_bytes": None,  # of queues below TCP, of which there is none
     "net.ipv4.tcp_autocorking": {"0"},
     "net.inet.tcp.hostcache.purgenow": None,
     "net.inet.tcp.hostcache.purge": None,
     "net.inet.tcp.blackhole": {"0"},
-    "net.inet.tcp.tolerate_missing_ts": {"0"},
+    "net.inet.tcp.tolerate_missing_ts": {"1"},
     "net.inet.tcp.path_mtu_discovery": {"1"},
-    "net.inet.tcp.cc.algorithm": {"cubic", "newreno"},
     "net.inet.tcp.delayed_ack": {"1"},
-    "net.inet.tcp.fastopen.client_enable": None,
+    "net.inet.tcp.fastopen.client_enable": None,  # a script that opens fast fails at its option
     "net.inet.tcp.fastopen.server_enable": None,
     "net.inet.tcp.functions_default": {"freebsd"},
-    "net.inet.tcp.do_tcpdrain": None,
-    "net.inet.tcp.tso": None,
+    "net.inet.tcp.do_tcpdrain": None,  # of a host without memory
+    "net.inet.tcp.tso": None,  # segments are compared joined
     "net.inet.tcp.udp_tunneling_port": {"0"},
     "net.inet.tcp.recvbuf_auto": {"1"},
     "net.inet.tcp.sendbuf_auto": {"1"},
     "net.inet.icmp.icmplim": {"0"},
     "kern.eventtimer.periodic": None,
 }
+
+# What decides congestion control, by its names for those that the engine has.
+_CONGESTION = {"net.ipv4.tcp_congestion_control", "net.inet.tcp.cc.algorithm"}
+_ALGORITHMS = {"cubic": "cubic", "reno": "reno", "newreno": "reno"}
 
 # FreeBSD adds a slop to a measured retransmission timeout, so that the least one is the sum of two sysctls.
 _REXMIT = {"net.inet.tcp.rexmit_min": 30, "net.inet.tcp.rexmit_slop": 200}
@@ -185,7 +184,12 @@ FREEBSD_DEFAULTS: Converted = {
 }
 
 LINUX_MARKS = ("net.ipv4.", "net/ipv4/", "defaults.sh", "set_sysctls", "tcp_metrics", "SOL_TCP")
-FREEBSD_MARKS = ("net.inet.", "kern.ipc.", "sockstat", "tcpdrop", "kldload", "hostcache")
+# What only FreeBSD's packetdrill has: its sysctls and tools, its names of states, and its order of options.
+_FREEBSD_MARKS = re.compile(
+    r"net\.inet\.|kern\.ipc\.|sockstat|tcpdrop|kldload|hostcache"
+    r"|\bTCPI_(ESTABLISHED|SYN_SENT|SYN_RECEIVED|FIN_WAIT_[12]|TIME_WAIT|CLOSED|CLOSE_WAIT|LAST_ACK|CLOSING|LISTEN)\b"
+    r"|sackOK\s*,\s*eol|wscale\s+\d+\s*,\s*(nop\s*,\s*)*sackOK"
+)
 
 # Commands on what does not exist here, or that change nothing which a packet shows.
 _NOTHING_HERE = (
@@ -196,7 +200,7 @@ _NOTHING_HERE = (
     r"(/tmp/sysctl_restore_\S+|rm -f /tmp/sysctl_restore_\S+)$",
     r"(true|:|echo\b.*|sync)$",
     r"kldload -n tcp_(rack|bbr)$",
-    r"nstat\b.*",
+    r"nstat\b[^|]*$",  # a check of counters has a pipe
 )
 
 
@@ -211,17 +215,20 @@ class KernelSetup:
     settings: dict[str, Any] = field(default_factory=dict)
     relaxed: list[str] = field(default_factory=list)
     rexmit: dict[str, int] = field(default_factory=lambda: dict(_REXMIT))
+    #: What TCP_CONGESTION of each socket begins with; None: the engine's own.
+    congestion: str | None = None
 
     def __post_init__(self) -> None:
         if self.freebsd:
             self.settings.update(FREEBSD_DEFAULTS)
+            self.relaxed.append("FreeBSD's rexmit_slop is part of the least timeout, not added to each")
         elif self.linux:
             self.settings.update(LINUX_DEFAULTS)
 
     def apply(self, command: str) -> list[str]:
         """Take what is set-up from a command; the parts that are not are returned, to be run as checks."""
         rest = []
-        for part in _parts(command):
+        for part in _parts(_computed(command)):
             if not self._take(part):
                 rest.append(part)
         return rest
@@ -255,8 +262,7 @@ class KernelSetup:
                 raise Unsupported(f"the set-up {name}, which is not there")
             self.relaxed.append("defaults.sh is not there: the engine's own defaults")
             return
-        text = re.sub(r"\$\(\((.*?)\)\)", lambda match: str(_product(match[1])), path.read_text())
-        for part in _parts(text):
+        for part in _parts(_computed(path.read_text())):
             if not self._take(part):
                 raise Unsupported(f"{Path(name).name}: {part}")
 
@@ -268,8 +274,14 @@ class KernelSetup:
             self.rexmit[name] = int(value)
             self.settings["rto_min_us"] = sum(self.rexmit.values()) * 1000
             return
+        if name in _CONGESTION and value in _ALGORITHMS:
+            self.congestion = _ALGORITHMS[value]
+            return
         convert = FIELDS.get(name)
-        converted = convert(value) if convert else {}
+        try:
+            converted = convert(value) if convert else {}
+        except ValueError as error:
+            raise Unsupported(f"sysctl {name}={value}: {error}") from error
         if convert and converted.keys() <= self.known.keys():
             self.settings.update(converted)
             return
@@ -299,10 +311,17 @@ def _parts(text: str) -> list[str]:
     return parts
 
 
+def _computed(text: str) -> str:
+    """Shell text with its arithmetic done."""
+    return re.sub(r"\$\(\((.*?)\)\)", lambda match: str(_product(match[1])), text)
+
+
 def _product(text: str) -> int:
     """The value of shell arithmetic that only multiplies, such as 15*1024*1024."""
     result = 1
     for factor in text.split("*"):
+        if not factor.strip().isdecimal():
+            raise Unsupported(f"shell arithmetic: {text}")
         result *= int(factor)
     return result
 
@@ -313,5 +332,5 @@ def is_linux(text: str) -> bool:
 
 
 def is_freebsd(text: str) -> bool:
-    """Whether a script was written for FreeBSD, by what it does to its kernel."""
-    return any(mark in text for mark in FREEBSD_MARKS)
+    """Whether a script was written for FreeBSD, by what it does to its kernel, or by its spelling."""
+    return _FREEBSD_MARKS.search(text) is not None

@@ -24,27 +24,13 @@ from typing import Any
 from mtcp_patch.stack import _native
 
 from . import constants, syntax, wire
-from .calls import Addresses, Attempt, Calls, WouldBlock
+from .calls import Attempt, Calls, WouldBlock
 from .flow import Failure, Flow, compare, show
 from .kernel_setup import KernelSetup, is_freebsd, is_linux
+from .options import Options
 from .wire import Segment, Unsupported
 
-DEFAULT_TOLERANCE_US = 4000
-DEFAULT_TOLERANCE_PERCENT = 12.5
 FIRST_REMOTE_PORT = 40_000
-
-# Options of packetdrill that concern its own process or a real device.
-IGNORED_OPTIONS = {
-    "code_command",
-    "code_format",
-    "code_sockopt",
-    "gateway_ip",
-    "netmask_ip",
-    "speed",
-    "debug",
-    "verbose",
-}
-IGNORED_OPTIONS |= {"init_scripts", "dry_run", "define", "tcp_ts_ecr_scaled", "send_omit_free"}
 
 
 @dataclass(frozen=True)
@@ -54,65 +40,6 @@ class Result:
     outcome: str
     detail: str = ""
     notes: tuple[str, ...] = ()
-
-
-@dataclass
-class Options:
-    """What `--options` at the head of a script (or the command line) say."""
-
-    ip_version: str = "ipv4"
-    local_ip: str | None = None
-    remote_ip: str | None = None
-    bind_port: int = 8080
-    connect_port: int = 8080
-    mtu: int = 1500
-    #: Payload of the segments that a larger inbound packet is made of; 0: as it stands.
-    mss: int = 0
-    tolerance_us: int = DEFAULT_TOLERANCE_US
-    tolerance_percent: float = DEFAULT_TOLERANCE_PERCENT
-    timestamp_tick_us: int = 0
-    strict_segments: bool = False
-    #: Ours: calls of the same moment are one turn of the application, in which the stack does not act.
-    one_turn: bool = False
-    non_fatal: frozenset[str] = frozenset()
-
-    def take(self, name: str, value: str) -> None:
-        """One option. Raises Unsupported."""
-        match name:
-            case "ip_version":
-                self.ip_version = value
-            case "local_ip":
-                self.local_ip = value.split("/")[0]
-            case "remote_ip":
-                self.remote_ip = value.split("/")[0]
-            case "bind_port" | "connect_port" | "mtu" | "mss":
-                setattr(self, name, int(value))
-            case "tolerance_usecs":
-                self.tolerance_us = int(value)
-            case "tolerance_percent":
-                self.tolerance_percent = float(value)
-            case "tcp_ts_tick_usecs":
-                self.timestamp_tick_us = int(value)
-            case "strict_segments":
-                self.strict_segments = True
-            case "one_turn":
-                self.one_turn = True
-            case "non_fatal":
-                self.non_fatal = frozenset(value.split(","))
-            case _ if name not in IGNORED_OPTIONS:
-                raise Unsupported(f"the option --{name}={value}")
-
-    def addresses(self) -> Addresses:
-        """The host's and the peer's address."""
-        six = self.ip_version == "ipv6"
-        local = self.local_ip or ("fd3d:fa7b:d17d::1" if six else "192.168.0.1")
-        remote = self.remote_ip or ("2001:db8::1" if six else "192.0.2.1")
-        if six != (":" in local) or six != (":" in remote):
-            raise Unsupported(f"addresses of another family than --ip_version={self.ip_version}")
-        mapped = self.ip_version == "ipv4-mapped-ipv6"
-        family = socket.AF_INET6 if six or mapped else socket.AF_INET
-        prefix = "::ffff:" if mapped else ""
-        return Addresses(family, prefix + local, prefix + remote, self.bind_port, self.connect_port)
 
 
 @dataclass
@@ -173,6 +100,8 @@ class Run:
             self._end_of_pending()
         finally:
             self.calls.close_all()
+            for text in (*self.setup.relaxed, *self.calls.notes):
+                self._note(text)
         if self.outbound:
             self.notes.append(f"{len(self.outbound)} packet(s) after the last expected one not looked at")
         if freebsd:
@@ -185,11 +114,28 @@ class Run:
 
     def _start_host(self) -> None:
         local = self.calls.addresses.local.removeprefix("::ffff:")
+        self._presume_buffer()
+        self.calls.congestion = self.setup.congestion
         self.host = _native.VirtualHost(self.setup.settings, [local], self.options.mtu)
         # Not at 0: a clock that has run is what timers and timestamps meet.
         self.origin_us = 1_000_000
         self.host.advance(self.origin_us)
-        self.notes += self.setup.relaxed
+
+    def _presume_buffer(self) -> None:
+        """A script that sets no buffer presumes its author's machine, and says so by its window scale alone."""
+        if "recv_buffer_bytes" in self.setup.settings:
+            return
+        for event in self.script.events:
+            packet = event.action
+            if not isinstance(packet, syntax.Packet) or packet.inbound or not isinstance(packet.body, syntax.Tcp):
+                continue
+            body = packet.body
+            if "S" in body.flags:
+                scales = [int(option[1]) for option in body.options or () if option[0] == "wscale" and len(option) == 2]
+                for scale in scales:
+                    self.setup.settings["recv_buffer_bytes"] = 65_535 << min(scale, 14)
+                    self._note(f"a receive buffer for the window scale {scale}, as the script sets none")
+                return
 
     def _collect(self) -> None:
         for at_us, frame in self.host.take():
@@ -476,9 +422,8 @@ class Run:
         for part in self.setup.apply(text):
             if not self.calls.files.take(part.split()):
                 self._check_command(part)
-        if self.host is None:
-            return
-        if self.setup.settings != before:
+        self.calls.congestion = self.setup.congestion
+        if self.host is not None and self.setup.settings != before:
             self.host.configure(self.setup.settings)
 
     def _check_command(self, part: str) -> None:
@@ -567,7 +512,9 @@ def run_file(path: Path, overrides: dict[str, str]) -> Result:
     except OSError as error:
         return Result("unsupported", f"cannot be read: {error.strerror}")
     names = syntax.branches(text)
-    choices = [frozenset({name}) for name in ("STANDARD", "FreeBSD") if name in names] or [frozenset[str]()]
+    choices: list[frozenset[str]] = [frozenset({name}) for name in ("STANDARD", "FreeBSD") if name in names] or [
+        frozenset()
+    ]
     results = [_run_text(path, text, choice, overrides) for choice in choices[:1]]
     for choice in choices[1:]:
         if results[-1].outcome == "pass":

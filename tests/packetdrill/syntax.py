@@ -8,7 +8,7 @@ is for, and a syntax error then names its line.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -193,8 +193,15 @@ class _Builder(Transformer[Token, Any]):
         return Time("relative_between", microseconds(start), microseconds(end))
 
     def packet(self, direction: Token, *rest: Any) -> Packet:
-        *ip, body = rest
+        *ip, quoted, body = rest
+        if quoted is not None:
+            if not isinstance(body, Icmp):
+                raise SyntaxFault("what a message echoes stands before one that is not ICMP")
+            body = replace(body, seq=quoted[1], payload_bytes=quoted[2])
         return Packet(direction == "<", tuple(word for info in ip for word in info), body)
+
+    def quoted(self, seq: Any) -> Any:
+        return seq
 
     def ip_info(self, *words: Any) -> tuple[str, ...]:
         return tuple(str(word) for word in words if word is not None)
@@ -356,7 +363,7 @@ def _conditional(text: str, defined: frozenset[str]) -> str:
 def _defines(text: str) -> str:
     """The text with the symbols of `--define=NAME=value` replaced, as packetdrill's lexer does."""
     for name, value in re.findall(r"^--define[= ](\w+)=(\S+)", text, re.MULTILINE):
-        text = re.sub(rf"(?<![-=\w]){re.escape(name)}\b", lambda _match, value=value: value, text)
+        text = re.sub(rf"(?<![-=\w]){re.escape(name)}\b", value.replace("\\", r"\\"), text)
     return text
 
 
