@@ -12,8 +12,9 @@
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ops::Deref;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 
+use crate::sync::table::Entry;
 use crate::sys;
 
 /// Numbers from here up are not entered: nobody counts that far, and the table is this long.
@@ -22,9 +23,9 @@ const TABLE: usize = 1 << 16;
 /// table of descriptors up to the highest one.
 const HIGHEST_BASE: RawFd = 4096;
 
-/// By number: 0 or the [`identity`] of our descriptor. No lock, so that a forked child can use it
+/// By number: the [`identity`] of our descriptor, or none. No lock, so that a forked child can use it
 /// whatever other threads did; 512 kB of which only the pages in use exist.
-static OURS: [AtomicU64; TABLE] = [const { AtomicU64::new(0) }; TABLE];
+static OURS: [Entry; TABLE] = [const { Entry::new() }; TABLE];
 /// The lowest number that was ever entered: below it nothing need be looked up.
 static LOWEST: AtomicI32 = AtomicI32::new(RawFd::MAX);
 
@@ -79,7 +80,7 @@ pub fn close(fd: RawFd) {
 /// Whether `fd` is a descriptor of the runtime's.
 #[inline]
 pub fn contains(fd: RawFd) -> bool {
-    fd >= LOWEST.load(Relaxed) && entry(fd).is_some_and(|entry| is_intact(fd, entry))
+    fd >= LOWEST.load(Relaxed) && entry(fd).is_some_and(|entry| entry.is_intact(|| identity(fd)))
 }
 
 /// Those of the runtime's in `low..high`, ascending.
@@ -88,13 +89,13 @@ pub fn within(low: RawFd, high: RawFd) -> Vec<RawFd> {
     (low..high.min(TABLE as RawFd)).filter(|&fd| contains(fd)).collect()
 }
 
-fn entry(fd: RawFd) -> Option<&'static AtomicU64> {
+fn entry(fd: RawFd) -> Option<&'static Entry> {
     OURS.get(usize::try_from(fd).ok()?)
 }
 
 fn enter(fd: RawFd) {
     if let (Some(entry), Some(identity)) = (entry(fd), identity(fd)) {
-        entry.store(identity, Relaxed);
+        entry.enter(identity);
         LOWEST.fetch_min(fd, Relaxed);
     }
 }
@@ -102,24 +103,7 @@ fn enter(fd: RawFd) {
 /// Forgets `fd`, ahead of its close so that a new one under the same number is not forgotten with
 /// it. Whether it is still ours to close.
 fn take_out(fd: RawFd) -> bool {
-    let Some(entry) = entry(fd) else { return true };
-    // 0 when it was found to be the program's.
-    Some(entry.swap(0, Relaxed)) == identity(fd)
-}
-
-/// Whether the number still stands for what was entered; if not, the program has closed it by a
-/// system call of its own, and the number is the program's.
-fn is_intact(fd: RawFd, entry: &AtomicU64) -> bool {
-    let known = entry.load(Relaxed);
-    if known == 0 {
-        return false;
-    }
-    let intact = identity(fd) == Some(known);
-    if !intact {
-        // Unless it was entered anew meanwhile.
-        let _ = entry.compare_exchange(known, 0, Relaxed, Relaxed);
-    }
-    intact
+    entry(fd).is_none_or(|entry| entry.take_out(identity(fd)))
 }
 
 /// What a number stands for, never 0; `None` when it is closed. All eventfds and epolls have one
@@ -133,7 +117,8 @@ fn identity(fd: RawFd) -> Option<u64> {
         }
         stat.assume_init()
     };
-    Some(stat.st_ino << 1 ^ stat.st_dev.rotate_left(33) | 1)
+    // An entry has no room for the low bits.
+    Some(stat.st_ino << 17 ^ stat.st_dev.rotate_left(33) | 1 << 16)
 }
 
 /// The first number for ours: high, and below the soft limit with room for a quarter of it. The

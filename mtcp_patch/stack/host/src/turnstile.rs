@@ -7,13 +7,13 @@
 //!
 //! Nobody may enter while holding the GIL, and nobody waits for anything but the GIL inside.
 
-use std::sync::atomic::{AtomicPtr, Ordering};
-
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::sync::published::Published;
+
 static FIRST: Mutex<()> = Mutex::new(());
-/// The turnstile of this process: null for `FIRST`, another one in a forked child.
-static CURRENT: AtomicPtr<Mutex<()>> = AtomicPtr::new(std::ptr::null_mut());
+/// The turnstile of a forked child; none: `FIRST`.
+static CURRENT: Published<Mutex<()>> = Published::new();
 
 /// Held from the head of the queue until the GIL was had.
 pub struct Pass(Option<MutexGuard<'static, ()>>);
@@ -21,16 +21,12 @@ pub struct Pass(Option<MutexGuard<'static, ()>>);
 /// Waits for the head of the queue.
 #[inline]
 pub fn enter() -> Pass {
-    let current = CURRENT.load(Ordering::Acquire);
-    // SAFETY: only `replace` stores here, pointers to leaked boxes, which live for ever.
-    let turnstile = unsafe { current.as_ref() }.unwrap_or(&FIRST);
-    Pass(Some(turnstile.lock()))
+    Pass(Some(CURRENT.get().unwrap_or(&FIRST).lock()))
 }
 
 /// In a forked child: whoever stood in the turnstile does not exist here.
 pub fn replace() {
-    let new: &'static Mutex<()> = Box::leak(Box::new(Mutex::new(())));
-    CURRENT.store(std::ptr::from_ref(new).cast_mut(), Ordering::Release);
+    CURRENT.set(Mutex::new(()));
 }
 
 impl Drop for Pass {

@@ -36,13 +36,14 @@ mod watch;
 mod watcher;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::ThreadId;
-use std::time::{Duration, Instant};
 
 use crate::errno::Errno;
 use crate::runtime_fd::RuntimeFd;
+use crate::sync::gate::Gate;
+use crate::sync::published::Published;
 use crate::{sys, sysctl};
 use spin::Spin;
 use state::Inner;
@@ -78,18 +79,13 @@ pub struct WaitOutcome {
     pub kernel: bool,
 }
 
-/// How long a thread stays out of the state because another one is about to fork.
-const FORK_PATIENCE: Duration = Duration::from_millis(50);
-
 /// What application threads, the TCP thread and the control thread share.
 struct Shared {
-    inner: Mutex<Inner>,
+    inner: Gate<Inner>,
     /// Wakes the TCP thread.
     kick: Arc<RuntimeFd>,
     /// The thread that ends the process, once it has begun to.
     ending: OnceLock<ThreadId>,
-    /// Threads that are about to fork.
-    forking: AtomicUsize,
     /// Held, before `inner` and not after it, by the thread that opens the devices.
     opening: Mutex<()>,
 }
@@ -97,43 +93,21 @@ struct Shared {
 impl Shared {
     fn new(settings: &Settings) -> Result<Arc<Self>, Errno> {
         let kick = Arc::new(sys::eventfd()?);
-        let inner = Mutex::new(Inner::new(settings, Arc::clone(&kick))?);
+        let inner = Gate::new(Inner::new(settings, Arc::clone(&kick))?);
         let ending = OnceLock::new();
-        let forking = AtomicUsize::new(0);
-        Ok(Arc::new(Self { inner, kick, ending, forking, opening: Mutex::new(()) }))
+        Ok(Arc::new(Self { inner, kick, ending, opening: Mutex::new(()) }))
     }
 
-    /// The state. A panic elsewhere under the lock was reported there; the state is a TCP stack
-    /// whose objects are each valid between statements, so others go on with it.
+    /// The state, for a thread that holds the caller's own lock. See [`Gate::lock`].
     #[inline]
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 
-    /// The state, for a thread that a fork does not wait for: it does not hold the caller's own
-    /// lock, Python's GIL. A child that is born while such a thread is in here cannot use what it
-    /// inherits, so it stays out for the moment that a fork takes.
+    /// The state, for a thread that a fork does not wait for. See [`Gate::lock_detached`].
+    #[inline]
     fn lock_detached(&self) -> MutexGuard<'_, Inner> {
-        if self.forking.load(Ordering::Relaxed) > 0 {
-            self.wait_for_forks();
-        }
-        let inner = self.lock();
-        // Who raised it before we had the lock has seen us neither in here nor waiting.
-        if self.forking.load(Ordering::Relaxed) == 0 {
-            return inner;
-        }
-        drop(inner);
-        self.wait_for_forks();
-        self.lock()
-    }
-
-    /// Bounded, because what else runs before a fork may wait for this very thread.
-    #[cold]
-    fn wait_for_forks(&self) {
-        let end = Instant::now() + FORK_PATIENCE;
-        while self.forking.load(Ordering::Relaxed) > 0 && Instant::now() < end {
-            std::thread::sleep(Duration::from_micros(100));
-        }
+        self.inner.lock_detached()
     }
 }
 
@@ -145,8 +119,8 @@ pub struct Runtime {
     control_path: Option<PathBuf>,
 }
 
-/// The process's runtime: null until first used; replaced in a forked child.
-static GLOBAL: AtomicPtr<Runtime> = AtomicPtr::new(std::ptr::null_mut());
+/// The process's runtime: none until first used; another one in a forked child.
+static GLOBAL: Published<Runtime> = Published::new();
 /// See [`Runtime::generation`].
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 /// What the runtime to come is built with, and the guard of its construction.
@@ -179,7 +153,7 @@ impl Runtime {
 
     /// Whether the process's runtime was built.
     pub fn is_started() -> bool {
-        !GLOBAL.load(Ordering::Acquire).is_null()
+        GLOBAL.get().is_some()
     }
 
     /// The process's runtime, built at the first call.
@@ -188,12 +162,7 @@ impl Runtime {
     /// Those of [`Runtime::new`].
     #[inline]
     pub fn try_global() -> Result<&'static Self, Errno> {
-        let p = GLOBAL.load(Ordering::Acquire);
-        // SAFETY: only `install` stores here, pointers to leaked boxes, which live for ever.
-        match unsafe { p.as_ref() } {
-            Some(runtime) => Ok(runtime),
-            None => Self::build_global(),
-        }
+        GLOBAL.get().map_or_else(Self::build_global, Ok)
     }
 
     /// The process's runtime, for calls on descriptors, which exist only once it was built.
@@ -214,17 +183,13 @@ impl Runtime {
 
     #[cold]
     fn build_global() -> Result<&'static Self, Errno> {
-        let mut pending = PENDING.lock().unwrap_or_else(PoisonError::into_inner);
-        let p = GLOBAL.load(Ordering::Acquire);
-        // SAFETY: as in `try_global`; another thread was first.
-        if let Some(runtime) = unsafe { p.as_ref() } {
-            return Ok(runtime);
-        }
-        let new = Self::new(pending.settings.clone().unwrap_or_default())?;
-        for (vfd, desc, port) in pending.inherited.drain(..) {
-            new.lock().adopt(vfd, desc, port);
-        }
-        Ok(Self::install(new))
+        GLOBAL.get_or_build(&PENDING, |pending| {
+            let new = Self::new(pending.settings.clone().unwrap_or_default())?;
+            for (vfd, desc, port) in pending.inherited.drain(..) {
+                new.lock().adopt(vfd, desc, port);
+            }
+            Ok(new)
+        })
     }
 
     /// In a forked child: the process has no runtime any more, and the next one takes over what is
@@ -232,7 +197,7 @@ impl Runtime {
     fn forget_global(settings: Settings, inherited: Vec<(Vfd, desc::Desc, Option<port::Port>)>) {
         let mut pending = PENDING.lock().unwrap_or_else(PoisonError::into_inner);
         *pending = Pending { settings: Some(settings), inherited };
-        GLOBAL.store(std::ptr::null_mut(), Ordering::Release);
+        GLOBAL.clear();
         GENERATION.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -246,9 +211,7 @@ impl Runtime {
     /// Makes a runtime the process's one. The former one is leaked: in a forked child its threads
     /// do not exist and its lock may never be released.
     fn install(runtime: Self) -> &'static Self {
-        let leaked: &'static Self = Box::leak(Box::new(runtime));
-        GLOBAL.store(std::ptr::from_ref(leaked).cast_mut(), Ordering::Release);
-        leaked
+        GLOBAL.set(runtime)
     }
 
     #[inline]
@@ -256,7 +219,7 @@ impl Runtime {
         self.shared.lock()
     }
 
-    /// See `Shared::lock_detached`.
+    /// See [`Gate::lock_detached`].
     #[inline]
     fn lock_detached(&self) -> MutexGuard<'_, Inner> {
         self.shared.lock_detached()

@@ -1,6 +1,5 @@
 //! The life of the process: opening devices at the first need, the end, and fork.
 
-use std::sync::atomic::Ordering;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant as Clock};
 
@@ -148,18 +147,14 @@ impl Runtime {
     /// The process is about to fork: listeners that have served nobody go to the kernel, where the
     /// child can accept too (a pre-forking server). Other threads that hold the caller's own lock
     /// are kept out by that, and those that do not stay out until [`Runtime::after_fork_parent`], so
-    /// that nobody is in the state whom the child would miss.
+    /// that nobody is in the state whom the child would miss (see `sync::gate`).
     pub fn before_fork(&self) {
-        self.shared.forking.fetch_add(1, Ordering::SeqCst);
-        let mut inner = self.lock();
-        inner.hand_over_listeners();
+        self.shared.inner.before_fork().hand_over_listeners();
     }
 
     /// In the parent after [`Runtime::before_fork`], also when the fork failed.
     pub fn after_fork_parent(&self) {
-        let less = |n: usize| n.checked_sub(1);
-        // None to take back: the runtime was started in between.
-        let _ = self.shared.forking.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
+        self.shared.inner.after_fork();
     }
 
     /// In a child after fork: the parent's connections stay the parent's, its listeners go on as
@@ -172,7 +167,7 @@ impl Runtime {
         // its state is unusable.
         crate::turnstile::replace();
         super::spin::forget_contenders();
-        let inherited = self.shared.inner.try_lock().ok().map(|mut inner| inner.leave_behind());
+        let inherited = self.shared.inner.inherited().map(|mut inner| inner.leave_behind());
         // Only at the first need: most children go on to exec, after closing every descriptor that
         // they do not know, which would take the new stack's away.
         Self::forget_global(self.settings.clone(), inherited.unwrap_or_default());

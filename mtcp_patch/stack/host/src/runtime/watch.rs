@@ -21,13 +21,13 @@ impl Inner {
     /// An open interest set.
     #[inline]
     pub fn set(&self, w: WatcherId) -> Option<&Watcher> {
-        self.watchers.get(w.index).filter(|x| x.serial == w.serial && !x.closed)
+        self.watchers.get(w.index).filter(|x| x.serial == w.serial && !x.is_closed())
     }
 
     /// An open interest set, to be changed.
     #[inline]
     pub fn set_mut(&mut self, w: WatcherId) -> Option<&mut Watcher> {
-        self.watchers.get_mut(w.index).filter(|x| x.serial == w.serial && !x.closed)
+        self.watchers.get_mut(w.index).filter(|x| x.serial == w.serial && !x.is_closed())
     }
 
     fn watch(&mut self, id: WatcherId, op: i32, vfd: Vfd, ev: u32, data: u64) -> Result<(), Errno> {
@@ -109,7 +109,7 @@ impl Runtime {
     pub fn watcher_fd(&self, w: WatcherId) -> RawFd {
         let mut inner = self.lock();
         let Some(watcher) = inner.set_mut(w) else { return -1 };
-        if !std::mem::replace(&mut watcher.exported, true) {
+        if watcher.export() {
             // A full epoll (ENOSPC) costs the nested wake-up, not this set's own; without an epoll
             // (EINVAL) there is none to nest.
             let _ = watcher.join_epoll();

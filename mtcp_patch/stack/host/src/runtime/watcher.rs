@@ -13,6 +13,7 @@ use super::vfd::{Vfd, VFD_BASE};
 use super::WATCHER_TOKEN;
 use crate::errno::Errno;
 use crate::runtime_fd::RuntimeFd;
+use crate::sync::bell::{Bell, Wake};
 use crate::sys;
 
 /// poll(2) and epoll(7) share these values.
@@ -45,21 +46,12 @@ pub(super) struct Interest {
 pub(super) struct Watcher {
     /// A real epoll in which kernel halves of virtual descriptors are registered.
     pub epfd: Option<RawFd>,
-    pub eventfd: RuntimeFd,
+    bell: Bell<RuntimeFd>,
     interest: Vec<Option<Interest>>,
     pub len: usize,
     pub ready: VecDeque<Vfd>,
     /// Tells this set from an earlier one at the same place in the slab.
     pub serial: u32,
-    /// Threads that sleep on `eventfd` now. As with epoll_wait(2), more than one may wait on a set.
-    sleepers: usize,
-    /// A foreign event loop sleeps on `eventfd` now.
-    foreign_sleeps: bool,
-    /// Ended while threads slept on it; it stays until the last one has woken.
-    pub closed: bool,
-    /// Somebody else polls `eventfd` (a nested epoll, a foreign loop): keep it readable exactly
-    /// while candidates wait.
-    pub exported: bool,
     /// Serves one blocked call, which looks at its few descriptors itself: any news wakes it, and
     /// no interest is kept.
     pub waiter: bool,
@@ -71,7 +63,16 @@ pub(super) struct Watcher {
     pub halves: HashMap<Vfd, Option<RuntimeFd>>,
     /// Counts this set's sleeper among those who want to run, from its wake-up on.
     contending: Option<Contending>,
-    signaled: bool,
+}
+
+impl Wake for RuntimeFd {
+    fn raise(&self) {
+        sys::eventfd_signal(self);
+    }
+
+    fn lower(&self) {
+        sys::eventfd_drain(self);
+    }
 }
 
 impl Watcher {
@@ -79,20 +80,15 @@ impl Watcher {
     pub fn new(epfd: Option<RawFd>) -> Result<Self, Errno> {
         Ok(Self {
             epfd,
-            eventfd: sys::eventfd()?,
+            bell: Bell::new(sys::eventfd()?),
             interest: Vec::new(),
             len: 0,
             ready: VecDeque::new(),
             serial: 0,
-            sleepers: 0,
-            foreign_sleeps: false,
-            closed: false,
-            exported: false,
             waiter: false,
             gone: Vec::new(),
             halves: HashMap::new(),
             contending: None,
-            signaled: false,
         })
     }
 
@@ -104,7 +100,7 @@ impl Watcher {
 
     /// The wake-up's descriptor.
     pub fn fd(&self) -> RawFd {
-        self.eventfd.as_raw_fd()
+        self.bell.event.as_raw_fd()
     }
 
     fn index(vfd: Vfd) -> usize {
@@ -160,7 +156,7 @@ impl Watcher {
     #[inline]
     pub fn candidate(&mut self, vfd: Vfd) {
         if self.waiter {
-            if self.is_slept_on() {
+            if self.bell.is_slept_on() {
                 self.signal();
             }
             return;
@@ -171,9 +167,8 @@ impl Watcher {
         }
         entry.queued = true;
         self.ready.push_back(vfd);
-        if self.is_slept_on() || self.exported {
-            self.signal();
-        }
+        let rang = self.bell.news();
+        self.count_contender(rang);
     }
 
     /// Registers, changes or removes a kernel socket behind `vfd` in the set's epoll. A duplicated
@@ -213,38 +208,43 @@ impl Watcher {
 
     /// Makes the eventfd readable; one system call for any number of candidates.
     pub fn signal(&mut self) {
-        if !self.signaled {
-            self.signaled = true;
-            if self.is_slept_on() {
-                self.contending = Some(Contending::begin());
-            }
-            sys::eventfd_signal(&self.eventfd);
+        let rang = self.bell.ring();
+        self.count_contender(rang);
+    }
+
+    fn count_contender(&mut self, rang: bool) {
+        if rang && self.bell.is_slept_on() {
+            self.contending = Some(Contending::begin());
         }
     }
 
-    /// Whether news must be signalled because somebody sleeps.
-    #[inline]
-    fn is_slept_on(&self) -> bool {
-        self.sleepers > 0 || self.foreign_sleeps
+    /// Whether the set has ended while threads slept on it; it stays until the last one has woken.
+    pub fn is_closed(&self) -> bool {
+        self.bell.is_closed()
+    }
+
+    /// Somebody else polls the eventfd from now on. False when somebody did.
+    pub fn export(&mut self) -> bool {
+        self.bell.export()
     }
 
     /// A thread is about to sleep on this set.
     pub fn asleep(&mut self) {
-        self.sleepers += 1;
+        self.bell.asleep();
     }
 
     /// A thread that slept on this set has left its sleep. True when the set was closed meanwhile
     /// and this was the last one.
     pub fn awake(&mut self) -> bool {
-        self.sleepers = self.sleepers.saturating_sub(1);
         self.contending = None;
+        self.bell.awake();
         self.settle();
-        self.closed && self.sleepers == 0
+        self.bell.is_over()
     }
 
     /// A foreign event loop is about to sleep on this set, or has woken.
     pub fn foreign_sleep(&mut self, begin: bool) {
-        self.foreign_sleeps = begin;
+        self.bell.foreign_sleep(begin);
         self.settle();
     }
 
@@ -256,23 +256,15 @@ impl Watcher {
         self.halves.clear();
         self.ready.clear();
         self.len = 0;
-        self.closed = true;
+        self.bell.close();
         self.signal();
-        self.sleepers == 0
+        self.bell.is_over()
     }
 
     /// Brings the eventfd into line with the candidates after a collection or a sleep.
     pub fn settle(&mut self) {
-        if self.closed {
-            // Readable until the last sleeper has seen it.
-            return;
-        }
-        if (self.exported || self.is_slept_on()) && !self.ready.is_empty() {
-            self.signal();
-        } else if self.signaled {
-            self.signaled = false;
-            sys::eventfd_drain(&self.eventfd);
-        }
+        let rang = self.bell.settle(!self.ready.is_empty());
+        self.count_contender(rang);
     }
 }
 

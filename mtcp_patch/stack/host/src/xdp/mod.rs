@@ -25,6 +25,7 @@ mod bpf;
 mod error;
 mod gather;
 mod interface;
+mod mapped;
 mod owner;
 mod ring;
 mod socket;

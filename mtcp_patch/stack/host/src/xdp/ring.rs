@@ -3,83 +3,36 @@
 //!
 //! We produce into the fill and transmit rings and consume from the receive and completion rings.
 //! Nothing is visible to the kernel before `publish` or `release`. The other side's index is never
-//! trusted beyond the size of the ring.
+//! trusted beyond the size of the ring. Where the words are is `mapped`'s business.
 
-use std::io;
-use std::marker::PhantomData;
-use std::sync::atomic::{AtomicU32, Ordering};
+use crate::sync::{AtomicU32, Ordering};
 
-use super::umem::Mapping;
+/// In the flags word (linux/if_xdp.h).
+const XDP_RING_NEED_WAKEUP: u32 = 1;
 
-/// Where the parts of a ring stand in its mapping, in bytes.
-#[derive(Clone, Copy, Debug)]
-pub struct Offsets {
+/// What both sides of a ring share.
+pub trait Memory {
+    /// What the ring is made of: plain numbers.
+    type Descriptor: Copy;
+
     /// The producer's index.
-    pub producer: u64,
+    fn producer(&self) -> &AtomicU32;
     /// The consumer's index.
-    pub consumer: u64,
+    fn consumer(&self) -> &AtomicU32;
     /// The flags word.
-    pub flags: u64,
-    /// The first descriptor.
-    pub descriptors: u64,
-}
-
-/// The mapped ring, with bounds proven once at construction.
-struct Shared<T> {
-    mapping: Mapping,
-    producer: usize,
-    consumer: usize,
-    flags: usize,
-    descriptors: usize,
-    size: u32,
-    _descriptor: PhantomData<T>,
-}
-
-impl<T: Copy> Shared<T> {
-    fn new(mapping: Mapping, at: Offsets, size: u32) -> io::Result<Self> {
-        let invalid = || io::Error::from_raw_os_error(libc::EINVAL);
-        let place = |offset: u64, bytes: usize, align: usize| {
-            let offset = usize::try_from(offset).map_err(|_| invalid())?;
-            let end = offset.checked_add(bytes).ok_or_else(invalid)?;
-            let fits = end <= mapping.bytes() && offset % align == 0;
-            fits.then_some(offset).ok_or_else(invalid)
-        };
-        if !size.is_power_of_two() {
-            return Err(invalid());
-        }
-        let table = size_of::<T>() * size as usize;
-        Ok(Self {
-            producer: place(at.producer, 4, 4)?,
-            consumer: place(at.consumer, 4, 4)?,
-            flags: place(at.flags, 4, 4)?,
-            descriptors: place(at.descriptors, table, align_of::<T>())?,
-            mapping,
-            size,
-            _descriptor: PhantomData,
-        })
-    }
-
-    fn word(&self, offset: usize) -> &AtomicU32 {
-        // SAFETY: `new` proved that four aligned bytes at `offset` are inside the mapping, which
-        // lives as long as `self`; an atomic tolerates that the kernel writes them too.
-        unsafe { AtomicU32::from_ptr(self.mapping.base().as_ptr().add(offset).cast()) }
-    }
-
-    fn slot(&self, index: u32) -> *mut T {
-        let slot = (index & (self.size - 1)) as usize;
-        // SAFETY: `slot` < size, and `new` proved that `size` descriptors are inside the mapping.
-        unsafe { self.mapping.base().as_ptr().add(self.descriptors + slot * size_of::<T>()).cast() }
-    }
-
-    /// Whether the kernel asks to be woken by a system call.
-    fn need_wakeup(&self) -> bool {
-        self.word(self.flags).load(Ordering::Relaxed) & libc::XDP_RING_NEED_WAKEUP != 0
-    }
+    fn flags(&self) -> &AtomicU32;
+    /// Descriptors that it holds: a power of two.
+    fn size(&self) -> u32;
+    /// The descriptor at an index, which goes round at the size. For the consumer, once it was published
+    /// and before it is released.
+    fn read(&self, index: u32) -> Self::Descriptor;
+    /// Writes one. For the producer, once it was released and before it is published.
+    fn write(&self, index: u32, descriptor: Self::Descriptor);
 }
 
 /// The side that fills a ring.
-pub struct Producer<T> {
-    ring: Shared<T>,
+pub struct Producer<M> {
+    ring: M,
     /// Where the next descriptor goes; ahead of the published index by what is not visible yet.
     next: u32,
     published: u32,
@@ -87,26 +40,24 @@ pub struct Producer<T> {
     consumer: u32,
 }
 
-impl<T: Copy> Producer<T> {
+impl<M: Memory> Producer<M> {
     /// Takes over an empty ring.
-    pub fn new(mapping: Mapping, at: Offsets, size: u32) -> io::Result<Self> {
-        let ring = Shared::new(mapping, at, size)?;
-        let published = ring.word(ring.producer).load(Ordering::Relaxed);
-        let consumer = ring.word(ring.consumer).load(Ordering::Acquire);
-        Ok(Self { ring, next: published, published, consumer })
+    pub fn new(ring: M) -> Self {
+        let published = ring.producer().load(Ordering::Relaxed);
+        let consumer = ring.consumer().load(Ordering::Acquire);
+        Self { ring, next: published, published, consumer }
     }
 
     /// Writes a descriptor that `publish` will make visible; false when the ring is full.
-    pub fn push(&mut self, descriptor: T) -> bool {
-        if self.next.wrapping_sub(self.consumer) >= self.ring.size {
-            self.consumer = self.ring.word(self.ring.consumer).load(Ordering::Acquire);
-            if self.next.wrapping_sub(self.consumer) >= self.ring.size {
+    pub fn push(&mut self, descriptor: M::Descriptor) -> bool {
+        if self.next.wrapping_sub(self.consumer) >= self.ring.size() {
+            self.consumer = self.ring.consumer().load(Ordering::Acquire);
+            if self.next.wrapping_sub(self.consumer) >= self.ring.size() {
                 return false;
             }
         }
-        // SAFETY: `slot` is inside the mapping; the consumer has passed this descriptor and does
-        // not look at it before `publish`.
-        unsafe { self.ring.slot(self.next).write_volatile(descriptor) };
+        // The consumer has passed this descriptor and does not look at it before `publish`.
+        self.ring.write(self.next, descriptor);
         self.next = self.next.wrapping_add(1);
         true
     }
@@ -115,87 +66,79 @@ impl<T: Copy> Producer<T> {
     pub fn publish(&mut self) {
         if self.published != self.next {
             self.published = self.next;
-            self.ring.word(self.ring.producer).store(self.next, Ordering::Release);
+            self.ring.producer().store(self.next, Ordering::Release);
         }
     }
 
     /// Published descriptors that the kernel has not taken yet.
     pub fn waiting(&mut self) -> u32 {
-        self.consumer = self.ring.word(self.ring.consumer).load(Ordering::Acquire);
-        self.published.wrapping_sub(self.consumer).min(self.ring.size)
+        self.consumer = self.ring.consumer().load(Ordering::Acquire);
+        self.published.wrapping_sub(self.consumer).min(self.ring.size())
     }
 
     /// Whether the kernel asks for a system call to look at this ring.
     pub fn need_wakeup(&self) -> bool {
-        self.ring.need_wakeup()
+        self.ring.flags().load(Ordering::Relaxed) & XDP_RING_NEED_WAKEUP != 0
     }
 }
 
 /// The side that empties a ring.
-pub struct Consumer<T> {
-    ring: Shared<T>,
+pub struct Consumer<M> {
+    ring: M,
     next: u32,
     /// The other side's index when we looked last.
     producer: u32,
 }
 
-impl<T: Copy> Consumer<T> {
+impl<M: Memory> Consumer<M> {
     /// Takes over a ring.
-    pub fn new(mapping: Mapping, at: Offsets, size: u32) -> io::Result<Self> {
-        let ring = Shared::new(mapping, at, size)?;
-        let next = ring.word(ring.consumer).load(Ordering::Relaxed);
-        Ok(Self { ring, next, producer: next })
+    pub fn new(ring: M) -> Self {
+        let next = ring.consumer().load(Ordering::Relaxed);
+        Self { ring, next, producer: next }
     }
 
     /// How many descriptors are there to be read.
     pub fn available(&mut self) -> u32 {
-        self.producer = self.ring.word(self.ring.producer).load(Ordering::Acquire);
-        self.producer.wrapping_sub(self.next).min(self.ring.size)
+        self.producer = self.ring.producer().load(Ordering::Acquire);
+        self.producer.wrapping_sub(self.next).min(self.ring.size())
     }
 
     /// The descriptor `ahead` places after the next one; None when it is not there yet. Call
     /// `available` to look for new ones.
-    pub fn peek(&self, ahead: u32) -> Option<T> {
-        if ahead >= self.producer.wrapping_sub(self.next).min(self.ring.size) {
+    pub fn peek(&self, ahead: u32) -> Option<M::Descriptor> {
+        if ahead >= self.producer.wrapping_sub(self.next).min(self.ring.size()) {
             return None;
         }
-        // SAFETY: inside the mapping, and the producer published it (acquired in `available`) and
-        // does not write it again before `release`.
-        Some(unsafe { self.ring.slot(self.next.wrapping_add(ahead)).read_volatile() })
+        // The producer published it (acquired in `available`) and does not write it before `release`.
+        Some(self.ring.read(self.next.wrapping_add(ahead)))
     }
 
     /// Gives the first `count` descriptors back to the kernel.
     pub fn release(&mut self, count: u32) {
         if count != 0 {
-            let there = self.producer.wrapping_sub(self.next).min(self.ring.size);
+            let there = self.producer.wrapping_sub(self.next).min(self.ring.size());
             self.next = self.next.wrapping_add(count.min(there));
-            self.ring.word(self.ring.consumer).store(self.next, Ordering::Release);
+            self.ring.consumer().store(self.next, Ordering::Release);
         }
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
+    use super::super::mapped::{Mapped, Offsets};
+    use super::super::umem::Mapping;
     use super::*;
 
     const AT: Offsets = Offsets { producer: 0, consumer: 64, flags: 128, descriptors: 192 };
 
     /// A producer and a consumer of the same ring, as we and the kernel are.
-    fn pair(size: u32, start: u32) -> (Producer<u64>, Consumer<u64>) {
-        // SAFETY: a plain memfd; the descriptor is closed below.
-        let fd = unsafe { libc::memfd_create(c"ring".as_ptr(), 0) };
-        assert!(fd >= 0);
-        // SAFETY: `fd` is ours.
-        assert_eq!(unsafe { libc::ftruncate(fd, 4096) }, 0);
+    fn pair(size: u32, start: u32) -> (Producer<Mapped<u64>>, Consumer<Mapped<u64>>) {
+        let (ours, theirs) = Mapping::twins(4096).unwrap();
         let (ours, theirs) =
-            (Mapping::shared(fd, 4096, 0).unwrap(), Mapping::shared(fd, 4096, 0).unwrap());
-        for word in [0, 64] {
-            // SAFETY: inside the mapping and aligned.
-            unsafe { ours.base().as_ptr().add(word).cast::<u32>().write(start) };
-        }
-        // SAFETY: `fd` is ours; the mappings keep the memory.
-        unsafe { libc::close(fd) };
-        (Producer::new(ours, AT, size).unwrap(), Consumer::new(theirs, AT, size).unwrap())
+            (Mapped::new(ours, AT, size).unwrap(), Mapped::new(theirs, AT, size).unwrap());
+        ours.producer().store(start, Ordering::Relaxed);
+        ours.consumer().store(start, Ordering::Relaxed);
+        (Producer::new(ours), Consumer::new(theirs))
     }
 
     #[test]
@@ -220,27 +163,124 @@ mod tests {
         }
     }
 
+    /// The mapped memory itself, with a thread on each side; Miri looks for the race.
+    #[test]
+    fn two_threads_pass_descriptors_through_the_mapping() {
+        const COUNT: u64 = if cfg!(miri) { 40 } else { 100_000 };
+        let (mut p, mut c) = pair(4, u32::MAX - 20);
+        let kernel = std::thread::spawn(move || {
+            let mut next = 0;
+            while next < COUNT {
+                let n = c.available();
+                for ahead in 0..n {
+                    assert_eq!(c.peek(ahead), Some(next));
+                    next += 1;
+                }
+                c.release(n);
+                std::thread::yield_now();
+            }
+        });
+        for descriptor in 0..COUNT {
+            while !p.push(descriptor) {
+                std::thread::yield_now();
+            }
+            p.publish();
+        }
+        kernel.join().unwrap();
+    }
+
     #[test]
     fn a_mad_producer_cannot_make_us_read_past_the_ring() {
         let (p, mut c) = pair(4, 0);
-        p.ring.word(p.ring.producer).store(1_000_000, Ordering::Release);
+        p.ring.producer().store(1_000_000, Ordering::Release);
         assert_eq!(c.available(), 4);
         assert_eq!(c.peek(4), None);
         c.release(400);
         assert_eq!(c.next, 4);
     }
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use super::*;
+    use loom::cell::UnsafeCell;
+    use loom::sync::Arc;
+    use loom::thread;
+
+    /// Loom's own memory: it knows of every access to a slot that is not ordered after the other side's.
+    struct Modelled {
+        words: [AtomicU32; 3],
+        slots: [UnsafeCell<u64>; 2],
+    }
+
+    // SAFETY: that nobody touches a slot while the other does is what loom checks.
+    unsafe impl Sync for Modelled {}
+
+    impl Modelled {
+        /// An empty ring, its indices about to wrap.
+        fn new() -> Arc<Self> {
+            let start = u32::MAX - 1;
+            let words = [start, start, 0].map(AtomicU32::new);
+            Arc::new(Self { words, slots: [UnsafeCell::new(0), UnsafeCell::new(0)] })
+        }
+    }
+
+    impl Memory for Arc<Modelled> {
+        type Descriptor = u64;
+
+        fn producer(&self) -> &AtomicU32 {
+            &self.words[0]
+        }
+
+        fn consumer(&self) -> &AtomicU32 {
+            &self.words[1]
+        }
+
+        fn flags(&self) -> &AtomicU32 {
+            &self.words[2]
+        }
+
+        fn size(&self) -> u32 {
+            2
+        }
+
+        fn read(&self, index: u32) -> u64 {
+            // SAFETY: as above.
+            self.slots[index as usize % 2].with(|slot| unsafe { *slot })
+        }
+
+        fn write(&self, index: u32, descriptor: u64) {
+            // SAFETY: as above.
+            self.slots[index as usize % 2].with_mut(|slot| unsafe { *slot = descriptor });
+        }
+    }
 
     #[test]
-    fn a_layout_outside_the_mapping_is_refused() {
-        for at in [
-            Offsets { descriptors: 4096 - 24, ..AT },
-            Offsets { producer: u64::MAX, ..AT },
-            Offsets { flags: 4094, ..AT },
-            Offsets { descriptors: 196, ..AT },
-        ] {
-            let mapping = Mapping::anonymous(4096).unwrap();
-            assert!(Producer::<u64>::new(mapping, at, 4).is_err(), "{at:?}");
-        }
-        assert!(Consumer::<u64>::new(Mapping::anonymous(4096).unwrap(), AT, 3).is_err());
+    fn every_descriptor_passes_once_whole_and_in_order() {
+        loom::model(|| {
+            let ring = Modelled::new();
+            let mut producer = Producer::new(Arc::clone(&ring));
+            let mut consumer = Consumer::new(ring);
+            let kernel = thread::spawn(move || {
+                let mut taken = Vec::new();
+                while taken.len() < 3 {
+                    match consumer.available() {
+                        0 => thread::yield_now(),
+                        n => {
+                            taken.extend((0..n).filter_map(|ahead| consumer.peek(ahead)));
+                            consumer.release(n);
+                        }
+                    }
+                }
+                taken
+            });
+            for descriptor in 1..=3 {
+                while !producer.push(descriptor) {
+                    thread::yield_now();
+                }
+                producer.publish();
+            }
+            assert_eq!(kernel.join().unwrap(), [1, 2, 3]);
+        });
     }
 }

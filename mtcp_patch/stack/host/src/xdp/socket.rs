@@ -6,7 +6,8 @@
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-use super::ring::{Consumer, Offsets, Producer};
+use super::mapped::{Mapped, Offsets};
+use super::ring::{Consumer, Producer};
 use super::txpool::TxPool;
 use super::umem::{Mapping, Umem, CHUNK_BYTES};
 use crate::runtime_fd::RuntimeFd;
@@ -44,7 +45,7 @@ pub struct Counters {
 
 /// The transmit half of a queue.
 struct Transmit {
-    ring: Producer<libc::xdp_desc>,
+    ring: Producer<Mapped<libc::xdp_desc>>,
     pool: TxPool,
     stalled_flushes: u32,
 }
@@ -52,9 +53,9 @@ struct Transmit {
 /// One queue of an interface.
 pub struct Queue {
     umem: Umem,
-    fill: Producer<u64>,
-    completion: Consumer<u64>,
-    rx: Consumer<libc::xdp_desc>,
+    fill: Producer<Mapped<u64>>,
+    completion: Consumer<Mapped<u64>>,
+    rx: Consumer<Mapped<libc::xdp_desc>>,
     tx: Option<Transmit>,
     /// A multi-buffer frame put together.
     scratch: Vec<u8>,
@@ -106,12 +107,12 @@ const fn no_offsets() -> libc::xdp_ring_offset {
 }
 
 /// Maps one ring; `page` is its fixed place in the socket's address space.
-fn map_ring<T>(
+fn map_ring<T: Copy>(
     fd: RawFd,
     at: &libc::xdp_ring_offset,
     size: u32,
     page: u64,
-) -> io::Result<(Mapping, Offsets)> {
+) -> io::Result<Mapped<T>> {
     let bytes = at.desc + u64::from(size) * size_of::<T>() as u64;
     let bytes =
         usize::try_from(bytes).map_err(|_| io::Error::from_raw_os_error(libc::EOVERFLOW))?;
@@ -121,7 +122,7 @@ fn map_ring<T>(
         flags: at.flags,
         descriptors: at.desc,
     };
-    Ok((Mapping::shared(fd, bytes, page)?, offsets))
+    Mapped::new(Mapping::shared(fd, bytes, page)?, offsets, size)
 }
 
 impl Queue {
@@ -161,20 +162,17 @@ impl Queue {
             cr: no_offsets(),
         };
         get_option(fd, libc::XDP_MMAP_OFFSETS, &mut at)?;
-        let (map, o) = map_ring::<u64>(fd, &at.fr, rx_chunks, libc::XDP_UMEM_PGOFF_FILL_RING)?;
-        let fill = Producer::new(map, o, rx_chunks)?;
+        let fill =
+            Producer::new(map_ring::<u64>(fd, &at.fr, rx_chunks, libc::XDP_UMEM_PGOFF_FILL_RING)?);
         let page = libc::XDP_UMEM_PGOFF_COMPLETION_RING;
-        let (map, o) = map_ring::<u64>(fd, &at.cr, completions, page)?;
-        let completion = Consumer::new(map, o, completions)?;
+        let completion = Consumer::new(map_ring::<u64>(fd, &at.cr, completions, page)?);
         let page = libc::XDP_PGOFF_RX_RING as u64;
-        let (map, o) = map_ring::<libc::xdp_desc>(fd, &at.rx, rx_chunks, page)?;
-        let rx = Consumer::new(map, o, rx_chunks)?;
+        let rx = Consumer::new(map_ring::<libc::xdp_desc>(fd, &at.rx, rx_chunks, page)?);
         let tx = if tx_chunks == 0 {
             None
         } else {
             let page = libc::XDP_PGOFF_TX_RING as u64;
-            let (map, o) = map_ring::<libc::xdp_desc>(fd, &at.tx, tx_chunks, page)?;
-            let ring = Producer::new(map, o, tx_chunks)?;
+            let ring = Producer::new(map_ring::<libc::xdp_desc>(fd, &at.tx, tx_chunks, page)?);
             Some(Transmit { ring, pool: TxPool::new(tx_chunks), stalled_flushes: 0 })
         };
         let scratch = Vec::with_capacity(MAX_FRAME_BYTES);

@@ -26,7 +26,9 @@ unsafe impl Sync for Mapping {}
 impl Mapping {
     /// Private zeroed pages, populated at once.
     pub fn anonymous(bytes: usize) -> io::Result<Self> {
-        Self::map(bytes, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE, -1, 0)
+        // To populate is to save page faults, which Miri has none of.
+        let populate = if cfg!(miri) { 0 } else { libc::MAP_POPULATE };
+        Self::map(bytes, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | populate, -1, 0)
     }
 
     /// A shared mapping of a descriptor, such as a ring of an AF_XDP socket.
@@ -46,10 +48,37 @@ impl Mapping {
         }
         // A child gets none of it: it would have to copy the pinned pages at fork, and must never
         // touch the rings. Failure would only cost that copy.
+        #[cfg(not(miri))]
         // SAFETY: the range is the mapping that we have just made.
-        unsafe { libc::madvise(base, bytes, libc::MADV_DONTFORK) };
+        unsafe {
+            libc::madvise(base, bytes, libc::MADV_DONTFORK)
+        };
         let base = NonNull::new(base.cast()).ok_or_else(io::Error::last_os_error)?;
         Ok(Self { base, bytes, pid: std::process::id() })
+    }
+
+    /// The same memory mapped twice, as a ring is by us and by the kernel.
+    #[cfg(all(test, not(miri)))]
+    pub fn twins(bytes: usize) -> io::Result<(Self, Self)> {
+        // SAFETY: a plain memfd.
+        let fd = unsafe { libc::memfd_create(c"ring".as_ptr(), 0) };
+        // SAFETY: `fd` is ours, or -1, which is refused.
+        if unsafe { libc::ftruncate(fd, bytes as libc::off_t) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let twins =
+            Self::shared(fd, bytes, 0).and_then(|one| Ok((one, Self::shared(fd, bytes, 0)?)));
+        // SAFETY: `fd` is ours; the mappings keep the memory.
+        unsafe { libc::close(fd) };
+        twins
+    }
+
+    /// Miri knows private mappings only, so there both are one, which outlives both.
+    #[cfg(all(test, miri))]
+    pub fn twins(bytes: usize) -> io::Result<(Self, Self)> {
+        let mapping = std::mem::ManuallyDrop::new(Self::anonymous(bytes)?);
+        let twin = || Self { base: mapping.base, bytes, pid: 0 };
+        Ok((twin(), twin()))
     }
 
     /// Where it begins.
