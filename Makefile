@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-rust test-python lint sim sims fuzz bench bench-engine grid differential build clean
+.PHONY: help demo test test-rust test-python lint sim sims fuzz miri loom tsan bench bench-engine grid differential build clean
 
 PY := .venv/bin/python
 SEED ?= 1
@@ -51,6 +51,15 @@ sims: ## N (1000) runs from seed FIRST (0), on all cores; stops at the first fai
 fuzz: ## each fuzz target for FUZZ_SECONDS (60), with AddressSanitizer; ARGS= names targets
 	@scripts/setup tools g++
 	@scripts/fuzz $(ARGS)
+
+miri: ## undefined behaviour, in what Miri can run (needs nightly Rust with Miri; ARGS= names tests)
+	@scripts/miri $(ARGS)
+
+loom: ## every order in which threads can meet, for all that they share without the runtime's lock
+	@RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=$${CARGO_TARGET_DIR:-target}/loom cargo test -q -p mtcp-host --lib
+
+tsan: ## the host's tests under ThreadSanitizer (needs the standard library's sources; ARGS= names tests)
+	@scripts/tsan $(ARGS)
 
 bench: ## server CPU a request, ours against the kernel's, in interleaved pairs (ARGS= for bench/paired_echo.py)
 	@scripts/setup tools iproute2 gcc
