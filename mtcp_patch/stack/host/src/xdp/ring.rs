@@ -123,7 +123,8 @@ impl<M: Memory> Consumer<M> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::super::mapped::{Mapped, Offsets};
     use super::super::umem::Mapping;
