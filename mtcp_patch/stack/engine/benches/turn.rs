@@ -34,6 +34,9 @@ struct Host {
     started: Clock,
     /// The time of this turn.
     now: Instant,
+    /// Time goes on by 50 µs a turn, whatever the clock says: counts are then repeatable, also
+    /// where everything is fifty times slower (valgrind).
+    virtual_time: bool,
     server: SocketAddr,
     listener: ListenerId,
     next_port: u16,
@@ -59,6 +62,7 @@ impl Host {
             device,
             started: Clock::now(),
             now: Instant::default(),
+            virtual_time: false,
             server,
             listener,
             next_port: 1024,
@@ -72,7 +76,11 @@ impl Host {
 
     /// One turn of the driver.
     fn turn(&mut self) -> usize {
-        self.now = Instant::from_micros(self.started.elapsed().as_micros() as u64);
+        self.now = if self.virtual_time {
+            self.now + 50
+        } else {
+            Instant::from_micros(self.started.elapsed().as_micros() as u64)
+        };
         let now = self.now;
         let shard = &mut self.shard;
         let frames = self.device.receive(256, &mut |frame| shard.handle_frame(now, DEVICE, frame));
@@ -119,8 +127,8 @@ impl Host {
     }
 }
 
-fn echo(pairs: usize, rounds: usize, idle: usize) {
-    let mut host = Host::new();
+fn echo(pairs: usize, rounds: usize, idle: usize, virtual_time: bool) {
+    let mut host = Host { virtual_time, ..Host::new() };
     let before = resident_bytes();
     for _ in 0..idle {
         host.pair();
@@ -194,15 +202,18 @@ fn open_close(count: usize) {
 }
 
 fn main() {
-    // With `-- N`: only the echo of that many connections, for a profiler.
-    if let Some(pairs) = std::env::args().skip(1).find_map(|text| text.parse().ok()) {
-        return echo(pairs, 5_000_000 / pairs, 0);
+    // With `-- N [TOTAL]`: only the echo of that many connections, for a profiler; with TOTAL round
+    // trips in virtual time, to count instructions or cache misses.
+    let mut numbers = std::env::args().skip(1).filter_map(|text| text.parse::<usize>().ok());
+    if let Some(pairs) = numbers.next() {
+        let total = numbers.next();
+        return echo(pairs, total.unwrap_or(5_000_000) / pairs, 0, total.is_some());
     }
     for pairs in [1, 64, 1024, 10_000] {
-        echo(pairs, 2_000_000 / pairs, 0);
+        echo(pairs, 2_000_000 / pairs, 0, false);
     }
     // Half a million pairs that do nothing: the cost of a packet must not change.
-    echo(64, 20_000, 500_000);
+    echo(64, 20_000, 500_000, false);
     bulk(8 << 30);
     open_close(50_000);
 }

@@ -55,7 +55,7 @@ impl Memory {
         let bytes = block.len();
         self.used_bytes -= bytes;
         if let Some(list) = Self::pool_class(bytes).and_then(|class| self.pool.get_mut(class)) {
-            if list.len() < MAX_POOL_BYTES_PER_SIZE / bytes {
+            if list.len() * bytes < MAX_POOL_BYTES_PER_SIZE {
                 list.push(block);
             }
         }

@@ -23,6 +23,7 @@ pub(crate) enum Phase {
 
 /// How long a sender was in each phase but the first, in microseconds.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 pub(crate) struct Chronograph {
     phase: Phase,
     since: Instant,
@@ -66,8 +67,8 @@ impl Chronograph {
 
 /// The account of one connection.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)] // what every segment of data touches comes first
 pub(crate) struct Account {
-    pub(crate) chronograph: Chronograph,
     /// Segments received, of any kind.
     pub(crate) segs_in: u32,
     /// Segments sent, repetitions included.
@@ -76,14 +77,15 @@ pub(crate) struct Account {
     pub(crate) data_segs_in: u32,
     /// Segments sent with payload.
     pub(crate) data_segs_out: u32,
-    /// Segments received beyond a gap.
-    pub(crate) rcv_ooopack: u32,
-    /// Payload sent again, in bytes.
-    pub(crate) bytes_retrans: u64,
-    /// By how much SND.UNA has moved.
-    pub(crate) bytes_acked: u64,
     pub(crate) last_data_sent: Instant,
     pub(crate) last_data_recv: Instant,
+    /// By how much SND.UNA has moved.
+    pub(crate) bytes_acked: u64,
+    pub(crate) chronograph: Chronograph,
+    /// Payload sent again, in bytes.
+    pub(crate) bytes_retrans: u64,
+    /// Segments received beyond a gap.
+    pub(crate) rcv_ooopack: u32,
 }
 
 impl Account {

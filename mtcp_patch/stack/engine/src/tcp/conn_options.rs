@@ -29,6 +29,7 @@ impl Default for Keepalive {
 
 /// What an application may choose for a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)] // what reading, writing and sending look at comes first
 pub struct ConnOptions {
     /// Send small segments at once (`TCP_NODELAY`).
     pub nodelay: bool,
@@ -36,16 +37,26 @@ pub struct ConnOptions {
     pub cork: bool,
     /// Urgent data stays in its place in the stream (`SO_OOBINLINE`).
     pub oob_inline: bool,
+    /// The DSCP bits of what we send, in their place in the TOS byte (`IP_TOS`, `IPV6_TCLASS`).
+    pub dscp: u8,
+    /// Hop limit of what we send (`IP_TTL`, `IPV6_UNICAST_HOPS`).
+    pub hop_limit: Option<u8>,
+    /// Receive buffer in bytes instead of automatic sizing (`SO_RCVBUF`).
+    pub recv_buffer_bytes: Option<u32>,
+    /// Send buffer in bytes instead of automatic sizing (`SO_SNDBUF`).
+    pub send_buffer_bytes: Option<u32>,
+    /// Writable only while fewer unsent bytes than this wait (`TCP_NOTSENT_LOWAT`).
+    pub notsent_lowat: Option<u32>,
+    /// Largest receive window to offer, in bytes (`TCP_WINDOW_CLAMP`).
+    pub window_clamp: Option<u32>,
+    /// Readable only with this many bytes; 0 is 1 (`SO_RCVLOWAT`).
+    pub recv_lowat: u32,
     /// Probing of idle connections.
     pub keepalive: Keepalive,
     /// Upper limit of the payload of a segment, both ways (`TCP_MAXSEG`); takes effect before connect.
     pub maxseg: Option<u16>,
     /// What moves the congestion window (`TCP_CONGESTION`).
     pub congestion: CongestionControl,
-    /// Receive buffer in bytes instead of automatic sizing (`SO_RCVBUF`).
-    pub recv_buffer_bytes: Option<u32>,
-    /// Send buffer in bytes instead of automatic sizing (`SO_SNDBUF`).
-    pub send_buffer_bytes: Option<u32>,
     /// How long the peer may leave data unacknowledged or its window closed, in microseconds, once
     /// the first repetition has left; 0 for the configured number of repetitions
     /// (`TCP_USER_TIMEOUT`; RFC 5482, the local half).
@@ -55,19 +66,9 @@ pub struct ConnOptions {
     pub fin_wait_2_us: Option<u64>,
     /// Repetitions of a SYN before connect fails (`TCP_SYNCNT`).
     pub syn_retries: Option<u8>,
-    /// Writable only while fewer unsent bytes than this wait (`TCP_NOTSENT_LOWAT`).
-    pub notsent_lowat: Option<u32>,
     /// Whether to begin by acknowledging at once, or by expecting answers to carry acknowledgments;
     /// see [`crate::Shard::set_quickack`] for later (`TCP_QUICKACK`).
     pub quickack: Option<bool>,
-    /// Largest receive window to offer, in bytes (`TCP_WINDOW_CLAMP`).
-    pub window_clamp: Option<u32>,
-    /// Readable only with this many bytes; 0 is 1 (`SO_RCVLOWAT`).
-    pub recv_lowat: u32,
-    /// The DSCP bits of what we send, in their place in the TOS byte (`IP_TOS`, `IPV6_TCLASS`).
-    pub dscp: u8,
-    /// Hop limit of what we send (`IP_TTL`, `IPV6_UNICAST_HOPS`).
-    pub hop_limit: Option<u8>,
 }
 
 impl ConnOptions {

@@ -47,6 +47,7 @@ struct Plan {
 /// The hop limit of what we send (Linux: 64).
 pub(crate) const HOP_LIMIT: u8 = 64;
 
+#[inline(always)] // or it is copied on its way back: it is as large as what it describes
 fn header(tcb: &mut Tcb, env: &mut Env, now: Instant, seq: Seq, flags: Flags) -> Header {
     let mut header = Header {
         link: tcb.link,
@@ -108,12 +109,13 @@ pub(crate) fn syn_header(tcb: &mut Tcb, env: &mut Env, now: Instant) -> Header {
     }
     .syn_options();
     let seq = tcb.iss;
-    let header = Header { wnd: window, options, ..header(tcb, env, now, seq, flags) };
+    let mut header = header(tcb, env, now, seq, flags);
+    header.wnd = window;
+    header.options = options;
     if active {
-        Header { ack: Seq(0), ..header }
-    } else {
-        header
+        header.ack = Seq(0);
     }
+    header
 }
 
 /// Our SYN has left.
@@ -252,6 +254,10 @@ pub(crate) fn data(tcb: &mut Tcb, env: &mut Env, now: Instant, sink: &mut Sink<'
 
 /// The next segment that the rules let go: as large as possible (RFC 9293 3.9.1.2, SHLD-28).
 fn plan(tcb: &mut Tcb) -> Option<Plan> {
+    if !tcb.recovery.tlp.due && !tcb.sent.is_waiting() && !has_new(tcb) {
+        // The usual end of a turn.
+        return None;
+    }
     if tcb.recovery.tlp.due {
         // RFC 8985 7.3: new data, or else the last segment again, whatever the congestion window.
         let new = plan_new(tcb);
@@ -300,11 +306,19 @@ fn plan_again(tcb: &mut Tcb, index: usize) -> Option<Plan> {
     Some(Plan { seq: segment.seq, len, fin, small: false, again: Some(index) })
 }
 
+/// Whether there is data, or a FIN, that was never sent.
+fn has_new(tcb: &Tcb) -> bool {
+    tcb.unsent() > 0 || is_fin_unsent(tcb)
+}
+
+fn is_fin_unsent(tcb: &Tcb) -> bool {
+    tcb.state.fin_outstanding() && tcb.snd_nxt.le(tcb.data_end())
+}
+
 /// The next new segment that the peer's window and the rules against small ones let go.
 fn plan_new(tcb: &Tcb) -> Option<Plan> {
-    let data_end = tcb.data_end();
     let all = tcb.unsent();
-    let fin_unsent = tcb.state.fin_outstanding() && tcb.snd_nxt.le(data_end);
+    let fin_unsent = is_fin_unsent(tcb);
     if (all == 0 && !fin_unsent) || tcb.sent.is_full() {
         return None;
     }
@@ -358,7 +372,8 @@ fn send(tcb: &mut Tcb, env: &mut Env, now: Instant, sink: &mut Sink<'_>, plan: P
         flags |= Flags::PSH;
     }
     let (marks, ecn) = tcb.ecn.stamp(plan.len, plan.again.is_some());
-    let mut header = Header { ecn, ..header(tcb, env, now, plan.seq, flags | marks) };
+    let mut header = header(tcb, env, now, plan.seq, flags | marks);
+    header.ecn = ecn;
     let whole =
         plan.again.is_none() || header.options.sack[0].is_none() || plan.len <= payload_limit(tcb);
     if !whole {

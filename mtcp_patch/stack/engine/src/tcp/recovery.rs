@@ -53,27 +53,28 @@ pub(crate) enum Pending {
 
 /// What a connection knows about losses.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)] // what every acknowledgment touches comes first
 pub(crate) struct Recovery {
     pub(crate) state: CaState,
     pub(crate) pending: Pending,
+    /// RFC 5682 2.1 step 2b: new data leaves before anything is sent again.
+    pub(crate) new_first: bool,
+    /// The timeout may have been spurious: RFC 5682 looks.
+    frto: bool,
     /// SND.NXT when the state was entered (RFC 6582 "recover").
     pub(crate) high_seq: Seq,
     /// By how many segments the network reorders, as far as was seen.
     pub(crate) reordering: u32,
-    /// How often it was seen to.
-    pub(crate) reord_seen: u32,
-    /// Segments that the peer said have arrived twice.
-    pub(crate) dsack_dups: u32,
     /// Segments delivered so far, and of those the peer told.
     pub(crate) delivered: u32,
-    /// The timeout may have been spurious: RFC 5682 looks.
-    frto: bool,
-    /// RFC 5682 2.1 step 2b: new data leaves before anything is sent again.
-    pub(crate) new_first: bool,
-    pub(crate) undo: Undo,
-    pub(crate) rack: Rack,
     pub(crate) tlp: Tlp,
+    /// How often the network was seen to reorder.
+    pub(crate) reord_seen: u32,
+    pub(crate) rack: Rack,
+    pub(crate) undo: Undo,
     pub(crate) prr: Prr,
+    /// Segments that the peer said have arrived twice.
+    pub(crate) dsack_dups: u32,
 }
 
 impl Recovery {

@@ -40,8 +40,15 @@ impl Rtt {
         if self.measured {
             // (2.3) RTTVAR <- 3/4 RTTVAR + 1/4 |SRTT - R'|, then SRTT <- 7/8 SRTT + 1/8 R'.
             let error = self.srtt_us.abs_diff(r);
-            self.rttvar_us = blend(self.rttvar_us, error, expected.saturating_mul(4));
-            self.srtt_us = blend(self.srtt_us, r, expected.saturating_mul(8));
+            if expected == 1 {
+                // The usual case by itself, so that it divides by constants: four divisions a
+                // packet show.
+                self.rttvar_us = blend(self.rttvar_us, error, 4);
+                self.srtt_us = blend(self.srtt_us, r, 8);
+            } else {
+                self.rttvar_us = blend(self.rttvar_us, error, expected.saturating_mul(4));
+                self.srtt_us = blend(self.srtt_us, r, expected.saturating_mul(8));
+            }
         } else {
             // (2.2) SRTT <- R, RTTVAR <- R/2.
             self.srtt_us = r;
@@ -101,6 +108,7 @@ impl Rtt {
 }
 
 /// Moves `old` by one `share`-th of its distance to `new`.
+#[inline]
 fn blend(old: u32, new: u32, share: u32) -> u32 {
     old - old / share + new / share
 }

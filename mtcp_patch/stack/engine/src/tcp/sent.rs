@@ -26,7 +26,7 @@ pub(crate) mod mark {
 }
 
 /// One segment that was sent: SYNs apart, FINs included.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct SentSegment {
     pub(crate) seq: Seq,
     /// One past its last number.
@@ -49,17 +49,28 @@ fn waits(marks: u8) -> bool {
 }
 
 /// The list and its counts, in segments.
+///
+/// The first segment lies here and not in the list, which has no memory while there is no other: a
+/// connection with one request out at a time touches this alone.
 #[derive(Debug, Default)]
+#[repr(C)] // the usual case of one segment in the first cache line
 pub(crate) struct Sent {
-    list: VecDeque<SentSegment>,
+    /// How many segments there are.
+    len: u32,
     /// How many are SACKED; without SACK, how many duplicate acknowledgments say so.
     pub(crate) sacked_out: u32,
     lost_out: u32,
-    /// Losses found so far, repetitions included; wraps.
-    pub(crate) lost: u32,
     retrans_out: u32,
     /// LOST and not RETRANS: to be sent again.
     waiting: u32,
+    /// Losses found so far, repetitions included; wraps.
+    pub(crate) lost: u32,
+    /// Means nothing while `len` is 0.
+    first: SentSegment,
+    /// Those after the first, once there were any. In a box, since most connections have none and the
+    /// head of a queue is four words.
+    #[allow(clippy::box_collection)]
+    rest: Option<Box<VecDeque<SentSegment>>>,
     /// Nothing before this waits.
     resume: Seq,
     /// The end of the highest SACKED one; means nothing while there is none.
@@ -70,16 +81,16 @@ pub(crate) struct Sent {
 
 impl Sent {
     pub(crate) fn is_empty(&self) -> bool {
-        self.list.is_empty()
+        self.len == 0
     }
 
     /// Whether a further segment would be more than [`MAX_SENT_SEGMENTS`].
     pub(crate) fn is_full(&self) -> bool {
-        self.list.len() >= MAX_SENT_SEGMENTS
+        self.len as usize >= MAX_SENT_SEGMENTS
     }
 
     pub(crate) fn packets_out(&self) -> u32 {
-        self.list.len() as u32
+        self.len
     }
 
     pub(crate) fn lost_out(&self) -> u32 {
@@ -111,34 +122,74 @@ impl Sent {
     }
 
     pub(crate) fn front(&self) -> Option<&SentSegment> {
-        self.list.front()
+        (self.len > 0).then_some(&self.first)
     }
 
     pub(crate) fn get(&self, index: usize) -> Option<&SentSegment> {
-        self.list.get(index)
+        match index.checked_sub(1) {
+            None => self.front(),
+            Some(after) => self.rest.as_ref()?.get(after),
+        }
+    }
+
+    fn get_mut(&mut self, index: usize) -> Option<&mut SentSegment> {
+        match index.checked_sub(1) {
+            None => (self.len > 0).then_some(&mut self.first),
+            Some(after) => self.rest.as_mut()?.get_mut(after),
+        }
+    }
+
+    fn iter_mut(&mut self) -> impl Iterator<Item = &mut SentSegment> {
+        let first = (self.len > 0).then_some(&mut self.first);
+        first.into_iter().chain(self.rest.iter_mut().flat_map(|rest| rest.iter_mut()))
     }
 
     /// Where the first segment stands that ends after `seq`.
     pub(crate) fn index_after(&self, seq: Seq) -> usize {
-        self.list.partition_point(|s| s.end.le(seq))
+        match self.front() {
+            Some(first) if first.end.le(seq) => {
+                1 + self.rest.as_ref().map_or(0, |rest| rest.partition_point(|s| s.end.le(seq)))
+            }
+            _ => 0,
+        }
     }
 
     /// A new segment was sent.
     pub(crate) fn push(&mut self, seq: Seq, end: Seq, now: Instant) {
-        self.list.push_back(SentSegment { seq, end, sent_at: now, marks: 0 });
+        let segment = SentSegment { seq, end, sent_at: now, marks: 0 };
+        if self.len == 0 {
+            self.first = segment;
+        } else {
+            self.rest.get_or_insert_default().push_back(segment);
+        }
+        self.len += 1;
     }
 
     /// Takes the first segment off if `una` acknowledges all of it; shortens it if a part.
     /// `sack`: SACKED marks are what `sacked_out` counts.
     pub(crate) fn pop_acked(&mut self, una: Seq, sack: bool) -> Option<SentSegment> {
-        let first = self.list.front_mut()?;
-        if first.end.gt(una) {
-            first.seq = first.seq.max(una);
+        if self.len == 0 {
             return None;
         }
-        let first = self.list.pop_front()?;
-        self.uncount(first.marks, sack);
+        let first = self.first;
+        if first.end.gt(una) {
+            self.first.seq = first.seq.max(una);
+            return None;
+        }
+        self.len -= 1;
+        if self.len > 0 {
+            self.move_up();
+        }
+        if first.marks != 0 {
+            self.uncount(first.marks, sack);
+        }
         Some(first)
+    }
+
+    /// The second becomes the first.
+    #[inline(never)] // what one segment at a time never needs
+    fn move_up(&mut self) {
+        self.first = self.rest.as_mut().and_then(|rest| rest.pop_front()).unwrap_or_default();
     }
 
     fn uncount(&mut self, marks: u8, sack: bool) {
@@ -158,7 +209,7 @@ impl Sent {
 
     /// The peer holds segment `index`. A repetition that was not needed stays in flight.
     pub(crate) fn mark_sacked(&mut self, index: usize) {
-        let Some(segment) = self.list.get_mut(index) else { return };
+        let Some(segment) = self.get_mut(index) else { return };
         if segment.marks & mark::SACKED != 0 {
             return;
         }
@@ -173,7 +224,7 @@ impl Sent {
 
     /// The last transmission of segment `index` is lost.
     pub(crate) fn mark_lost(&mut self, index: usize) {
-        let Some(segment) = self.list.get_mut(index) else { return };
+        let Some(segment) = self.get_mut(index) else { return };
         let old = segment.marks;
         if old & mark::SACKED != 0 || waits(old) {
             return;
@@ -196,7 +247,7 @@ impl Sent {
 
     /// A duplicate of segment `index` has arrived (RFC 2883): no repetition is in flight.
     pub(crate) fn mark_arrived_twice(&mut self, index: usize) {
-        let Some(segment) = self.list.get_mut(index) else { return };
+        let Some(segment) = self.get_mut(index) else { return };
         let marks = segment.marks;
         if marks & (mark::SACKED | mark::RETRANS) == mark::SACKED | mark::RETRANS {
             segment.marks = marks & !mark::RETRANS;
@@ -206,7 +257,7 @@ impl Sent {
 
     /// Segment `index` was sent again.
     pub(crate) fn mark_repeated(&mut self, index: usize, now: Instant) {
-        let Some(segment) = self.list.get_mut(index) else { return };
+        let Some(segment) = self.get_mut(index) else { return };
         let old = segment.marks;
         segment.marks = old | mark::RETRANS | mark::EVER_RETRANS;
         segment.sent_at = now;
@@ -220,18 +271,23 @@ impl Sent {
         }
     }
 
+    /// Whether a segment is to be sent again.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.waiting > 0
+    }
+
     /// The next segment that is to be sent again.
     pub(crate) fn next_waiting(&self) -> Option<usize> {
         if self.waiting == 0 {
             return None;
         }
         let from = self.index_after(self.resume);
-        (from..self.list.len()).find(|index| self.list.get(*index).is_some_and(|s| waits(s.marks)))
+        (from..self.len as usize).find(|index| self.get(*index).is_some_and(|s| waits(s.marks)))
     }
 
     /// Nothing is lost after all.
     pub(crate) fn forget_losses(&mut self) {
-        for segment in &mut self.list {
+        for segment in self.iter_mut() {
             segment.marks &= !mark::LOST;
         }
         self.lost_out = 0;
@@ -240,7 +296,7 @@ impl Sent {
 
     /// RFC 2018 8: the peer may have dropped what it said that it holds.
     pub(crate) fn forget_sacks(&mut self) {
-        for segment in &mut self.list {
+        for segment in self.iter_mut() {
             segment.marks &= !mark::SACKED;
         }
         self.seen = None;
@@ -252,7 +308,7 @@ impl Sent {
         if self.is_full() {
             return false;
         }
-        let Some(segment) = self.list.get_mut(index) else { return false };
+        let Some(segment) = self.get_mut(index) else { return false };
         let middle = segment.seq + len;
         if middle.ge(segment.end) || len == 0 {
             return true;
@@ -260,7 +316,8 @@ impl Sent {
         let second = SentSegment { seq: middle, ..*segment };
         segment.end = middle;
         let marks = second.marks;
-        self.list.insert(index + 1, second);
+        self.rest.get_or_insert_default().insert(index, second);
+        self.len += 1;
         self.sacked_out += u32::from(marks & mark::SACKED != 0);
         self.lost_out += u32::from(marks & mark::LOST != 0);
         self.retrans_out += u32::from(marks & mark::RETRANS != 0);
@@ -276,21 +333,22 @@ impl Sent {
     /// Whether the counts are those of the marks.
     #[cfg(any(test, feature = "sim"))]
     pub(crate) fn check(&self, una: Seq, max: Seq, sack: bool) -> bool {
-        let count =
-            |test: &dyn Fn(u8) -> bool| self.list.iter().filter(|s| test(s.marks)).count() as u32;
+        let all = || (0..self.len as usize).filter_map(|index| self.get(index));
+        let count = |test: &dyn Fn(u8) -> bool| all().filter(|s| test(s.marks)).count() as u32;
         let mut at = una;
-        let whole = self.list.iter().all(|s| {
+        let whole = all().all(|s| {
             let fits = s.seq == at && s.end.gt(s.seq);
             at = s.end;
             fits
         });
         whole
-            && (self.list.is_empty() || at == max)
+            && self.rest.as_ref().map_or(0, |rest| rest.len()) + 1 == self.len.max(1) as usize
+            && (self.is_empty() || at == max)
             && count(&|m| m & mark::LOST != 0) == self.lost_out
             && count(&|m| m & mark::RETRANS != 0) == self.retrans_out
             && count(&waits) == self.waiting
             && (!sack || count(&|m| m & mark::SACKED != 0) == self.sacked_out)
             && (self.waiting == 0) == self.next_waiting().is_none()
-            && self.list.iter().all(|s| !(s.has(mark::SACKED) && s.has(mark::LOST)))
+            && all().all(|s| !(s.has(mark::SACKED) && s.has(mark::LOST)))
     }
 }

@@ -13,8 +13,8 @@ use crate::time::Instant;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Space {
     since: Instant,
-    /// Bytes that had been read in all when it began.
-    read_before: u64,
+    /// Bytes that had been read in all when it began; wraps.
+    read_before: u32,
     /// Most bytes that were read in one round trip (Linux: `rcvq_space.space`).
     most: u32,
 }
@@ -35,8 +35,8 @@ pub(crate) fn adjust(tcb: &mut Tcb, config: &Config, now: Instant) {
     if now.micros_since(tcb.space.since) < rtt_us {
         return;
     }
-    let read = tcb.bytes_in - tcb.rx.len() as u64;
-    let copied = u32::try_from(read - tcb.space.read_before).unwrap_or(u32::MAX);
+    let read = (tcb.bytes_in as u32).wrapping_sub(tcb.rx.len() as u32);
+    let copied = read.wrapping_sub(tcb.space.read_before);
     tcb.space.since = now;
     tcb.space.read_before = read;
     let first = tcb.rcv_limit.min(10 * u32::from(tcb.adv_mss));

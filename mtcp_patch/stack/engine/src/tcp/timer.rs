@@ -46,9 +46,10 @@ const NEVER: u64 = u64::MAX;
 
 /// Deadlines in microseconds, and when the wheel will call.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 pub(crate) struct Timers {
-    deadlines: [u64; TIMERS.len()],
     scheduled: u64,
+    deadlines: [u64; TIMERS.len()],
 }
 
 impl Default for Timers {

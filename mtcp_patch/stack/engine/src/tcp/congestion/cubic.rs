@@ -46,7 +46,10 @@ const NOT_YET: Instant = Instant::from_micros(u64::MAX);
 
 /// What a reduction changes and its undoing brings back (4.9.2).
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 struct Epoch {
+    /// When congestion avoidance began after the last reduction; [`NOT_YET`] before.
+    start: Instant,
     /// W_max; zero before the first loss and after a timeout.
     w_max: u32,
     /// The window just before the last reduction.
@@ -55,8 +58,6 @@ struct Epoch {
     origin: u32,
     /// K in 1024ths of a second.
     k: u32,
-    /// When congestion avoidance began after the last reduction; [`NOT_YET`] before.
-    start: Instant,
     w_est: u32,
     /// Acknowledged segments that W_est has not yet grown by.
     ack_cnt: u32,
@@ -64,17 +65,18 @@ struct Epoch {
 
 /// The state of the algorithm.
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(C)] // what a connection that needs no more than its initial window touches comes first
 pub(crate) struct Cubic {
-    epoch: Epoch,
-    /// The epoch before the last reduction.
-    prior: Epoch,
-    /// Acknowledged segments for one more in the window, as last computed, when and at which window.
-    cnt: u32,
-    last_cwnd: u32,
-    last_time: Instant,
     /// Shortest round-trip time, in microseconds; zero before the first sample.
     delay_min_us: u32,
+    /// Acknowledged segments for one more in the window, as last computed, when and at which window.
+    cnt: u32,
+    epoch: Epoch,
+    last_cwnd: u32,
     hystart: HyStart,
+    last_time: Instant,
+    /// The epoch before the last reduction.
+    prior: Epoch,
 }
 
 impl Cubic {

@@ -54,7 +54,7 @@ impl HyStart {
         rtt_us: u32,
         delay_min_us: u32,
     ) -> bool {
-        if self.found || !window.in_slow_start() || window.cwnd() < LOW_WINDOW {
+        if window.cwnd() < LOW_WINDOW || !window.in_slow_start() || self.found {
             return false;
         }
         if self.end_seq.is_none_or(|end| ack.snd_una.gt(end)) {

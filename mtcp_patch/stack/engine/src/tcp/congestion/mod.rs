@@ -195,6 +195,7 @@ impl Algorithm {
 
 /// The congestion control of one connection.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 pub(crate) struct Congestion {
     window: Window,
     usage: Usage,
