@@ -41,6 +41,7 @@ _SHIMS = {
     "ssl_shim": ("ssl",),
     "openssl_shim": ("OpenSSL.SSL",),
     "gevent_shim": ("gevent._config",),
+    "ddtrace_shim": ("ddtrace.bootstrap.cloning",),
     "bypass_shim": (
         "uvloop",
         "grpc",

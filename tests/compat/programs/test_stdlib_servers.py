@@ -74,4 +74,4 @@ def test_xmlrpc(probe: Probe) -> None:
     """SimpleXMLRPCServer: long strings, a multicall, a fault."""
     probe.serve(["xmlrpc_server.py"])
     probe.python("xmlrpc_client.py")
-    probe.check_carried(least=600_000)
+    probe.check_carried(least=300_000)  # replies come compressed

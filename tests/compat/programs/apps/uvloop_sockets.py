@@ -46,8 +46,11 @@ async def main():
     fresh.setblocking(False)
     readable = asyncio.Event()
     loop.add_reader(fresh, readable.set)
-    with socket.create_connection(fresh.getsockname()):
-        await asyncio.wait_for(readable.wait(), 10)
+    client = socket.socket()
+    client.setblocking(False)
+    await loop.sock_connect(client, fresh.getsockname())
+    await asyncio.wait_for(readable.wait(), 10)
+    client.close()
     loop.remove_reader(fresh)
     fresh.close()
 
