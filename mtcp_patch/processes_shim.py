@@ -40,9 +40,10 @@ TARGETS = ("subprocess", "socketserver", "multiprocessing.reduction", "multiproc
 
 VFD_BASE: int = _native.VFD_BASE
 
-# Where the arguments of _posixsubprocess.fork_exec stand, the same in 3.11 to 3.13.
+# Where the arguments of _posixsubprocess.fork_exec stand, the same in 3.11 to 3.14.
 _CLOSE_FDS, _FDS_TO_KEEP, _ENVIRONMENT = 2, 3, 5
 _STANDARD_STREAMS = slice(6, 12)
+_CLOSEFROM = getattr(os, "POSIX_SPAWN_CLOSEFROM", None)  # 3.13: how posix_spawn closes the rest
 
 
 def to_kernel(fd: int, where: str = "another process") -> int:
@@ -119,19 +120,23 @@ def _patch_subprocess(patcher: Patcher, subprocess: ModuleType) -> None:
         return real(*words)
 
     patcher.replace(subprocess, "_fork_exec", _fork_exec)
-    for name in ("posix_spawn", "posix_spawnp"):  # what subprocess uses with close_fds=False
+    for name in ("posix_spawn", "posix_spawnp"):  # what subprocess uses with close_fds=False, from 3.13 on always
         patcher.replace(os, name, _spawning(getattr(os, name)))
 
 
 def _spawning(spawn: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(spawn)
     def function(path: Any, argv: Any, env: Any, /, **more: Any) -> Any:
-        left = _left_to_child((), close_fds=False)
+        actions = list(more.get("file_actions") or ())
+        for action in actions:
+            if action[0] == os.POSIX_SPAWN_DUP2 and action[1] >= VFD_BASE:
+                raise _refusal(action[1], "a child process", "its standard streams are read by system calls")
+        left = _left_to_child((), close_fds=any(action[0] == _CLOSEFROM for action in actions))
         if left:
             # dup2 onto itself clears close-on-exec in the child alone (posix_spawn_file_actions_adddup2(3)).
-            kept = [(os.POSIX_SPAWN_DUP2, number, number) for number in left.values()]
-            more["file_actions"] = [*more.get("file_actions", ()), *kept]
-            env = dict(env) | {INHERITED_VARIABLE: _pairs(left)}
+            actions += [(os.POSIX_SPAWN_DUP2, number, number) for number in left.values()]
+            more["file_actions"] = actions
+            env = dict(os.environ if env is None else env) | {INHERITED_VARIABLE: _pairs(left)}
         return spawn(path, argv, env, **more)
 
     return function

@@ -4,11 +4,39 @@ from __future__ import annotations
 
 import os
 import pathlib
+import shutil
+import tempfile
+from collections.abc import Iterator
 
 import pytest
 from support.netns import Netns
 from support.probes import Probe, make_certificate
 from support.programs import Programs
+
+# Those that a run of all tests takes along, one of a kind. All of them: make matrix, or name the directory.
+QUICK = {
+    "test_asyncio_streams",
+    "test_flask",
+    "test_gevent_pywsgi",
+    "test_http_server",
+    "test_https_server",
+    "test_multiprocessing_listener",
+    "test_redis",
+    "test_socketserver_forking",
+    "test_uvicorn_auto_takes_asyncio",
+    "test_xmlrpc_client",
+}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves the probes that are not quick to those who ask for them."""
+    here = pathlib.Path(__file__).parent
+    if any(pathlib.Path(argument.partition("::")[0]).resolve().is_relative_to(here) for argument in config.args):
+        return
+    left = pytest.mark.skip(reason="one of the matrix's probes: make matrix, or pytest tests/compat/programs")
+    for item in items:
+        if here in item.path.parents and getattr(item, "originalname", "") not in QUICK:
+            item.add_marker(left)
 
 
 @pytest.fixture
@@ -26,8 +54,9 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 
 @pytest.fixture
-def world(tmp_path: pathlib.Path) -> pathlib.Path:
-    """A directory that servers which give up root can reach."""
-    for directory in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        os.chmod(directory, 0o755)
-    return tmp_path
+def world() -> Iterator[pathlib.Path]:
+    """A directory that servers which give up root can reach: each run of pytest closes its own to them."""
+    directory = pathlib.Path(tempfile.mkdtemp(prefix="mtcpt-world-"))
+    os.chmod(directory, 0o755)
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)

@@ -278,3 +278,51 @@ fn options_are_honoured_answered_or_refused() {
     }
     rt.shutdown_process();
 }
+
+#[test]
+fn a_listener_that_has_served_nobody_can_be_given_to_the_kernel() {
+    let rt = runtime();
+    let (l, addr) = listener(&rt, "127.0.0.1:0", libc::AF_INET);
+    let fd = rt.give_to_kernel(l).unwrap();
+    assert_eq!(rt.give_to_kernel(l), Ok(fd), "once more is no harm");
+
+    let client = std::net::TcpStream::connect(addr).unwrap();
+    wait(&rt, l, IN);
+    let Accepted::Kernel(_, peer) = rt.accept(l).unwrap() else { panic!("came by our stack") };
+    assert_eq!(peer, client.local_addr().unwrap());
+    // A client of this process goes there as well.
+    let c = rt.socket(libc::AF_INET, 0).unwrap();
+    assert_eq!(rt.connect(c, &addr, Patience::Never), Err(Errno(libc::EINPROGRESS)));
+    wait(&rt, l, IN);
+    assert!(matches!(rt.accept(l), Ok(Accepted::Kernel(..))));
+}
+
+#[test]
+fn what_lives_in_this_process_is_not_given_away() {
+    let rt = runtime();
+    let (l, c, s) = pair(&rt);
+    assert_eq!(rt.give_to_kernel(c), Err(Errno(libc::EOPNOTSUPP)));
+    assert_eq!(rt.give_to_kernel(s), Err(Errno(libc::EOPNOTSUPP)));
+    assert_eq!(rt.give_to_kernel(l), Err(Errno(libc::EBUSY)), "it has served somebody");
+    assert_eq!(rt.send(c, b"x", 0), Ok(1));
+    assert_eq!(rt.give_to_kernel(l + 100), Err(Errno(libc::EBADF)));
+}
+
+#[test]
+fn a_kernel_listener_is_adopted_under_the_number_asked_for() {
+    let rt = runtime();
+    let outside = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = outside.local_addr().unwrap();
+    let wanted = mtcp_host::runtime::VFD_BASE + 7;
+    assert_eq!(rt.adopt(outside.try_clone().unwrap().into(), Some(wanted)), Ok(wanted));
+    assert_eq!(rt.getsockname(wanted), Ok(addr));
+    let again = outside.try_clone().unwrap();
+    assert_eq!(rt.adopt(again.into(), Some(wanted)), Err(Errno(libc::EEXIST)));
+    let datagrams = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    assert_eq!(rt.adopt(datagrams.into(), None), Err(Errno(libc::EINVAL)));
+
+    let _client = std::net::TcpStream::connect(addr).unwrap();
+    wait(&rt, wanted, IN);
+    assert!(matches!(rt.accept(wanted), Ok(Accepted::Kernel(..))));
+    assert_eq!(rt.accept(wanted).err(), Some(Errno(libc::EAGAIN)), "it does not block");
+}

@@ -1,6 +1,7 @@
 """paramiko with sshd: a command, a megabyte by SFTP both ways, a forwarded connection: ``ssh.py PORT KEY``."""
 
 import io
+import os
 import sys
 
 import paramiko
@@ -14,7 +15,7 @@ with paramiko.SSHClient() as client:
     assert out.channel.recv_exit_status() == 7
     large = bytes(range(256)) * 4000
     with client.open_sftp() as sftp:
-        path = f"/tmp/probe-sftp-{port}-{id(large)}"
+        path = f"/tmp/probe-sftp-{os.getpid()}"
         sftp.putfo(io.BytesIO(large), path)
         back = io.BytesIO()
         sftp.getfo(path, back)

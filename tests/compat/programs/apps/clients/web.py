@@ -17,7 +17,7 @@ BIG_BYTES = 2_000_000
 def check(fetch):
     """fetch(path) -> bytes; the last part at once, in threads."""
     for _ in range(20):
-        assert fetch("/index.html") == b"hello\n"
+        assert (body := fetch("/index.html")) == b"hello\n", body[:300]
     assert len(fetch("/big")) == BIG_BYTES
     with concurrent.futures.ThreadPoolExecutor(10) as pool:
         assert list(pool.map(fetch, ["/index.html"] * 50)) == [b"hello\n"] * 50
@@ -26,7 +26,7 @@ def check(fetch):
 
 async def check_async(fetch, gather):
     for _ in range(20):
-        assert await fetch("/index.html") == b"hello\n"
+        assert (body := await fetch("/index.html")) == b"hello\n", body[:300]
     assert len(await fetch("/big")) == BIG_BYTES
     assert await gather(fetch, ["/index.html"] * 50) == [b"hello\n"] * 50
     assert [len(body) for body in await gather(fetch, ["/big"] * 2)] == [BIG_BYTES] * 2
