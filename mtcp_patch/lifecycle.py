@@ -7,7 +7,8 @@ program, the stack sends what is left and the FINs:
 |--------------------------------------|--------------------------------------------------------------------|
 | return from main, sys.exit, exception| atexit, registered first and so run last: FINs, bounded drain      |
 | os._exit                             | the same, before the call                                          |
-| os.execv, os.execve (all the exec*)  | the same, if the new program is there and executable               |
+| os.execv, os.execve (all the exec*)  | the same, if the new program is there and executable; inheritable  |
+|                                      | listeners go on in it (processes_shim.py)                          |
 | os.fork, multiprocessing             | the child starts with an empty stack; its parent's connections stay|
 |                                      | the parent's, and the child sends nothing for them; a listener that|
 |                                      | has served nobody yet goes to the kernel, where both can accept    |
@@ -92,8 +93,12 @@ def _patch_exits(patcher: Patcher, say_goodbye: Callable[[], None]) -> None:
     def before_exit(status: int) -> None:
         say_goodbye()
 
-    def before_exec(path: Any, *_rest: Any, **_more: Any) -> None:
+    def before_exec(path: Any, *rest: Any, **more: Any) -> None:
         if _is_program(path):
+            if _native.inheritable_descriptors():
+                from .processes_shim import leave_to_next_program
+
+                leave_to_next_program(more.get("env", rest[1] if len(rest) > 1 else None))
             say_goodbye()
 
     for name, first in (("_exit", before_exit), ("execv", before_exec), ("execve", before_exec)):

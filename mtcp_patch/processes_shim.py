@@ -11,7 +11,7 @@ How the other process gets it:
 |----------------------------------|-----------------------------------------------------------------------------------|
 | pickled by multiprocessing       | the kernel descriptor; ``_rebuild_socket`` adopts it                              |
 | ``pass_fds``, ``close_fds=False``| the kernel descriptor, and in ``INHERITED_VARIABLE`` the number that the program  |
-|                                  | knows it by (Werkzeug's reloader tells its child so): adopted under that number   |
+| exec                             | knows it by (Werkzeug and gunicorn tell the next so): adopted under that number   |
 | SCM_RIGHTS                       | the kernel descriptor, as which it arrives                                        |
 | fork after accept()              | nothing can be: the listener of a ``socketserver.ForkingMixIn`` is the kernel's   |
 
@@ -147,13 +147,27 @@ def _left_to_child(fds_to_keep: Iterable[int], *, close_fds: bool) -> dict[int, 
     left = {fd: to_kernel(fd, "a child process") for fd in fds_to_keep if fd >= VFD_BASE}
     if close_fds:
         return left
-    for fd in _native.open_descriptors():
-        if fd not in left and _native.fd_get_inheritable(fd):
+    for fd in _native.inheritable_descriptors():
+        if fd not in left:
             try:
                 left[fd] = to_kernel(fd)
             except OSError:
                 continue  # inheritable, but not named: the program need not mean the child to have it
     return left
+
+
+def leave_to_next_program(environment: Any) -> None:
+    """What is inheritable goes on under its number in the program that takes this one's place, if that is Python.
+
+    ``environment`` is exec's, None for this process's own. It is changed, as the caller does not live to see.
+    """
+    left = _left_to_child((), close_fds=False)
+    if not left:
+        return
+    copies = {virtual: os.dup(kernel) for virtual, kernel in left.items()}  # the runtime closes its own at the end
+    for number in copies.values():
+        os.set_inheritable(number, True)
+    (os.environ if environment is None else environment)[INHERITED_VARIABLE] = _pairs(copies)
 
 
 def _with_inherited(environment: Sequence[bytes] | None, left: dict[int, int]) -> list[bytes]:

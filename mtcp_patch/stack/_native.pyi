@@ -124,6 +124,9 @@ def open_devices() -> None:
 def open_descriptors() -> list[int]:
     """The open virtual descriptors, ascending."""
 
+def inheritable_descriptors() -> list[int]:
+    """The virtual descriptors that are not close-on-exec, ascending; it starts no stack."""
+
 def socket_options() -> list[tuple[int, int, str, str, str]]:
     """The table of socket options: (level, number, name, what becomes of it, note)."""
 

@@ -92,6 +92,45 @@ def test_a_listener_arrives_by_exec(run_python: Run, stack: str, words: str) -> 
     )
 
 
+EXECS = {
+    "execv": "os.execv(sys.executable, argv)",
+    "execve": "os.execve(sys.executable, argv, os.environ.copy())",
+    "execvp": "os.execvp(sys.executable, argv)",
+    "a failed one before": "os.execv(sys.executable, argv)",
+}
+
+
+@pytest.mark.parametrize("stack", ["kernel", OURS])
+@pytest.mark.parametrize("way", EXECS)
+def test_a_listener_goes_on_in_the_program_after_exec(run_python: Run, stack: str, way: str) -> None:
+    """As gunicorn replaces itself: the number is told to the next program by the one before."""
+    run_python(
+        f"""
+        import os, socket, sys
+        if {stack == OURS}:
+            os.environ["PYTHONPATH"] = os.path.dirname(mtcp_patch.__file__) + "/bootstrap"
+            os.environ["MTCP_PATCH_DEVICE"] = "memory"
+        listener = socket.create_server(("127.0.0.1", 0))
+        assert (listener.fileno() >= 2**30) == {stack == OURS}
+        listener.set_inheritable(True)
+        argv = [sys.executable, "-c", {CHILD!r}, str(listener.fileno())]
+        if {way == "a failed one before"}:
+            try:
+                os.execv("/nonexistent", ["x"])
+            except FileNotFoundError:
+                pass
+            assert "MTCP_PATCH_INHERITED" not in os.environ
+        if (child := os.fork()) == 0:
+            {EXECS[way]}
+        with socket.create_connection(listener.getsockname(), 20) as client:
+            client.sendall(b"hears")
+            assert client.recv(100) == b"child hears"
+        assert os.waitpid(child, 0)[1] == 0
+        """,
+        stack,
+    )
+
+
 @pytest.mark.parametrize("stack", ["kernel", OURS])
 def test_a_fresh_socket_arrives_by_pickle_and_scm_rights(run_python: Run, stack: str) -> None:
     """Bound, not listening, to a process that multiprocessing starts; and a listener by send_fds."""

@@ -82,6 +82,19 @@ def test_gunicorn_hup(probe: Probe) -> None:
     probe.check_web(on="kernel")
 
 
+def test_gunicorn_usr2(probe: Probe, tmp_path: pathlib.Path) -> None:
+    """gunicorn replaces itself on SIGUSR2: the new one inherits the listener by exec, and the old one goes."""
+    need.module("gunicorn")
+    pid_file = tmp_path / "pid"
+    argv = ["-m", "gunicorn", "-b", f"127.0.0.1:{PORT}", "-w", "2", "-p", str(pid_file), "wsgi_app:app"]
+    program = probe.serve(argv, on=KERNEL)
+    program.send_signal(signal.SIGUSR2)
+    wait_until(lambda: pid_file.with_name("pid.2").exists(), program.stderr)
+    assert program.stop(signal.SIGTERM) == 0, program.stderr()
+    wait_until(lambda: pid_file.exists() and int(pid_file.read_text()) != program.pid, program.stderr)
+    probe.check_web(on=KERNEL)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_multiprocessing_listener(probe: Probe, method: str) -> None:
     """A listener as an argument of Process: parent and child accept on it; an accepted connection is refused."""

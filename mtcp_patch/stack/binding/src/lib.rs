@@ -40,6 +40,7 @@ fn add_process(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(process::configure, m)?)?;
     m.add_function(wrap_pyfunction!(process::open_devices, m)?)?;
     m.add_function(wrap_pyfunction!(process::open_descriptors, m)?)?;
+    m.add_function(wrap_pyfunction!(process::inheritable_descriptors, m)?)?;
     m.add_function(wrap_pyfunction!(process::status_json, m)?)?;
     m.add_function(wrap_pyfunction!(process::socket_options, m)?)?;
     m.add_function(wrap_pyfunction!(process::shutdown_process, m)?)?;

@@ -62,6 +62,15 @@ pub fn open_descriptors() -> Vec<Vfd> {
     }
 }
 
+/// inheritable_descriptors()
+/// --
+///
+/// The numbers of the virtual descriptors that the next program is to have, ascending.
+#[pyfunction]
+pub fn inheritable_descriptors() -> Vec<Vfd> {
+    Runtime::inheritables()
+}
+
 /// status_json()
 /// --
 ///

@@ -5,6 +5,7 @@
 //! served somebody, because the kernel would reset the connections that it does not know.
 
 use std::os::fd::{OwnedFd, RawFd};
+use std::sync::PoisonError;
 
 use socket2::{Domain, Socket, Type};
 
@@ -12,7 +13,7 @@ use super::desc::{Desc, Kind};
 use super::port::Port;
 use super::state::Inner;
 use super::vfd::{is_virtual, Vfd};
-use super::Runtime;
+use super::{Runtime, PENDING};
 use crate::errno::Errno;
 
 impl Inner {
@@ -44,6 +45,16 @@ impl Inner {
 }
 
 impl Runtime {
+    /// The inheritable descriptors of the process, ascending. In a forked child they are known
+    /// without the stack being started for it.
+    pub fn inheritables() -> Vec<Vfd> {
+        if Self::is_started() {
+            return Self::global().lock().vfds.inheritables().collect();
+        }
+        let pending = PENDING.lock().unwrap_or_else(PoisonError::into_inner);
+        pending.inherited.iter().filter(|i| i.inheritable).map(|i| i.vfd).collect()
+    }
+
     /// Makes the socket the kernel's for good; the kernel descriptor that does its work, which
     /// stays the runtime's. It is non-blocking whatever the program asked for.
     ///

@@ -129,7 +129,7 @@ static PENDING: Mutex<Pending> = Mutex::new(Pending { settings: None, inherited:
 struct Pending {
     settings: Option<Settings>,
     /// In a forked child, what it has from its parent.
-    inherited: Vec<(Vfd, desc::Desc, Option<port::Port>)>,
+    inherited: Vec<process::Inherited>,
 }
 
 impl Runtime {
@@ -185,8 +185,12 @@ impl Runtime {
     fn build_global() -> Result<&'static Self, Errno> {
         GLOBAL.get_or_build(&PENDING, |pending| {
             let new = Self::new(pending.settings.clone().unwrap_or_default())?;
-            for (vfd, desc, port) in pending.inherited.drain(..) {
-                new.lock().adopt(vfd, desc, port);
+            for process::Inherited { vfd, inheritable, desc, port } in pending.inherited.drain(..) {
+                let mut inner = new.lock();
+                inner.adopt(vfd, desc, port);
+                if let Some(flag) = inner.vfds.inheritable(vfd) {
+                    *flag = inheritable;
+                }
             }
             Ok(new)
         })
@@ -194,7 +198,7 @@ impl Runtime {
 
     /// In a forked child: the process has no runtime any more, and the next one takes over what is
     /// inherited.
-    fn forget_global(settings: Settings, inherited: Vec<(Vfd, desc::Desc, Option<port::Port>)>) {
+    fn forget_global(settings: Settings, inherited: Vec<process::Inherited>) {
         let mut pending = PENDING.lock().unwrap_or_else(PoisonError::into_inner);
         *pending = Pending { settings: Some(settings), inherited };
         GLOBAL.clear();

@@ -15,6 +15,15 @@ use crate::sys::{self, pollfd};
 /// How long the end waits for the peers to acknowledge FINs when all data is acknowledged.
 const FIN_LINGER: Duration = Duration::from_millis(500);
 
+/// A descriptor that a child has from its parent.
+pub(super) struct Inherited {
+    pub vfd: Vfd,
+    /// FD_CLOEXEC is not set.
+    pub inheritable: bool,
+    pub desc: Desc,
+    pub port: Option<Port>,
+}
+
 impl Runtime {
     /// Opens the devices at the first need; what could not be opened is said once on stderr.
     /// Without the lock: it may take seconds.
@@ -185,7 +194,7 @@ impl Inner {
 
     /// Takes out of a parent's state what the child keeps: the descriptors and their kernel
     /// sockets. The devices' descriptors are closed here; those of the parent stay open.
-    fn leave_behind(&mut self) -> Vec<(Vfd, Desc, Option<Port>)> {
+    fn leave_behind(&mut self) -> Vec<Inherited> {
         self.devices.xdp.clear();
         let numbers: Vec<(Vfd, usize)> = self.vfds.iter().collect();
         let mut kept = Vec::new();
@@ -203,7 +212,8 @@ impl Inner {
             desc.nonblocking = old.nonblocking;
             desc.options = old.options;
             desc.pinned = old.pinned;
-            kept.push((vfd, desc, port));
+            let inheritable = self.vfds.inheritable(vfd).is_some_and(|on| *on);
+            kept.push(Inherited { vfd, inheritable, desc, port });
         }
         self.tcp_thread = TcpThread::Ticking;
         kept

@@ -85,6 +85,12 @@ impl VfdTable {
         self.slots.get_mut(Self::index(vfd)?)?.as_mut().map(|slot| &mut slot.inheritable)
     }
 
+    /// The open numbers that are inheritable, ascending.
+    pub fn inheritables(&self) -> impl Iterator<Item = Vfd> + '_ {
+        let flags = self.slots.iter().enumerate();
+        flags.filter(|(_, s)| s.is_some_and(|s| s.inheritable)).map(|(i, _)| VFD_BASE + i as i32)
+    }
+
     /// The open numbers, ascending, with their descriptions.
     pub fn iter(&self) -> impl Iterator<Item = (Vfd, usize)> + '_ {
         self.slots.iter().enumerate().filter_map(|(i, s)| s.map(|s| (VFD_BASE + i as i32, s.desc)))
@@ -113,6 +119,8 @@ mod tests {
         assert_eq!(t.insert(1, 8), Some(a));
         assert_eq!(t.insert(2, 8), Some(b));
         assert_eq!(t.get(c), Some(9));
+        *t.inheritable(c).unwrap() = true;
+        assert_eq!(t.inheritables().collect::<Vec<_>>(), [c]);
     }
 
     #[test]
