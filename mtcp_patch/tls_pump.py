@@ -11,6 +11,7 @@ Three rules, each found by a failure of CPython's own tests (DESIGN section 6):
 
 from __future__ import annotations
 
+import _thread
 import select
 import ssl
 import time
@@ -37,11 +38,14 @@ class Pump:
     than zero TimeoutError once so many seconds have passed.
     """
 
-    __slots__ = ("__weakref__", "_header", "_incoming", "_outgoing", "_record_left", "_sock", "_unsent")
+    __slots__ = ("__weakref__", "_header", "_incoming", "_lock", "_outgoing", "_record_left", "_sock", "_unsent")
 
     def _begin(self, sock: Any, incoming: Any, outgoing: Any) -> None:
         self._sock = weakref.ref(sock)
         self._incoming, self._outgoing = incoming, outgoing
+        # One thread may read while another writes. OpenSSL's object is not made for that, and on memory BIOs it answers
+        # at once and often "want read", whose reason it keeps in one place for both. Never held in a wait.
+        self._lock = _thread.RLock()
         self._header = b""  # the part of a record's header that has arrived
         self._record_left = 0  # bytes of the current record that have not
         self._unsent = b""  # encrypted, and not taken by the send buffer
@@ -61,7 +65,8 @@ class Pump:
             self._flush(sock, what, deadline)
         while True:
             try:
-                result = call(*args)
+                with self._lock:
+                    result = call(*args)
             except ssl.SSLWantReadError:
                 self._flush(sock, what, deadline)
                 self._fill(sock, what, deadline)
@@ -89,23 +94,29 @@ class Pump:
 
     def _fill(self, sock: Any, what: str, deadline: float | None) -> None:
         """Give OpenSSL the next piece of the current record, at most to its end."""
-        wanted = self._record_left or _HEADER_BYTES - len(self._header)
-        while (data := _native.fd_recv_nowait(sock.fileno(), wanted)) is None:
+        while not self._take_piece(sock):
             self._wait(sock, select.POLLIN, what, deadline)
-        if not data:
-            self._incoming.write_eof()
-            return
-        self._incoming.write(data)
-        if self._record_left:
-            self._record_left -= len(data)
-            return
-        header = self._header + data
-        if len(header) < _HEADER_BYTES:
-            self._header = header
-            return
-        self._header = b""
-        # What is no TLS at all is OpenSSL's to complain of; it needs no more than the header for that.
-        self._record_left = int.from_bytes(header[3:5], "big") if header[0] in _CONTENT_TYPES else 0
+
+    def _take_piece(self, sock: Any) -> bool:
+        """Take what there is of the piece; whether there was anything, the end included."""
+        with self._lock:
+            wanted = self._record_left or _HEADER_BYTES - len(self._header)
+            data = _native.fd_recv_nowait(sock.fileno(), wanted)
+            if data is None:
+                return False
+            if not data:
+                self._incoming.write_eof()
+                return True
+            self._incoming.write(data)
+            if self._record_left:
+                self._record_left -= len(data)
+                return True
+            self._header += data
+            if len(self._header) == _HEADER_BYTES:
+                header, self._header = self._header, b""
+                # What is no TLS at all is OpenSSL's to complain of; it needs no more than the header for that.
+                self._record_left = int.from_bytes(header[3:5], "big") if header[0] in _CONTENT_TYPES else 0
+            return True
 
     def _flush(self, sock: Any, what: str, deadline: float | None) -> None:
         """Send everything that OpenSSL has produced."""
@@ -128,11 +139,12 @@ class Pump:
 
     def _send_some(self, sock: Any) -> bool:
         """Send what there is room for; whether something is left."""
-        data = self._unsent + self._outgoing.read()
-        while data and (taken := _native.fd_send_nowait(sock.fileno(), data)):
-            data = data[taken:]
-        self._unsent = data
-        return bool(data)
+        with self._lock:
+            data = self._unsent + self._outgoing.read()
+            while data and (taken := _native.fd_send_nowait(sock.fileno(), data)):
+                data = data[taken:]
+            self._unsent = data
+            return bool(data)
 
     def _wait(self, sock: Any, events: int, what: str, deadline: float | None) -> None:
         if sock.gettimeout() == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import types
 from typing import Any
 
@@ -61,6 +62,7 @@ def test_write_waits_no_longer_than_the_timeout(monkeypatch: pytest.MonkeyPatch,
     tls = ssl_shim.PumpedTLS.__new__(ssl_shim.PumpedTLS)
     state = {
         "_sock": lambda: sock,
+        "_lock": contextlib.nullcontext(),
         "_object": types.SimpleNamespace(write=encrypt),
         "_outgoing": types.SimpleNamespace(read=take),
         "_unsent": b"",
