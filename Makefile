@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-rust test-python lint sim sims fuzz miri loom tsan bench bench-engine grid differential build clean
+.PHONY: help demo test matrix test-rust test-python lint sim sims fuzz miri loom tsan bench bench-engine grid differential build clean
 
 PY := .venv/bin/python
 SEED ?= 1
@@ -78,6 +78,11 @@ differential: ## the same segments to Linux and to ours, replies compared (ARGS=
 	@scripts/setup tools iproute2 ethtool
 	@scripts/setup test
 	@$(PY) -m tests.differential $(ARGS)
+
+matrix: ## every suite and program on both stacks, results and pages (ARGS= for python -m compat, which then is all)
+	@scripts/setup tools curl iproute2
+	@scripts/setup test
+	@scripts/matrix $(ARGS)
 
 clean: ## remove what the verbs made: .venv, target, the built module, caches
 	rm -rf .venv target .pytest_cache .mypy_cache .ruff_cache mtcp_patch/stack/_native*.so

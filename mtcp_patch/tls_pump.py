@@ -81,15 +81,29 @@ class Pump:
                 return result
 
     def _write(self, data: Any, encrypt: Callable[[Any], int]) -> int:
-        """Encrypt and send what of ``data`` one record holds and the send buffer has room for; how much that was."""
+        """Encrypt and send ``data``, record by record; how much that was.
+
+        All of it, as OpenSSL does without SSL_MODE_ENABLE_PARTIAL_WRITE; on a non-blocking socket what the send buffer
+        has room for, or ``SSLWantWriteError`` if that is nothing.
+        """
         sock = self._socket()
         deadline = _deadline(sock)
         self._flush(sock, "write", deadline)
         view = memoryview(data).cast("B") if memoryview(data).nbytes else b""
-        while len(view) and (room := _native.fd_send_room(sock.fileno()) - _OVERHEAD_BYTES) <= 0:
-            self._wait(sock, select.POLLOUT, "write", deadline)
-        part = view[: min(room, _MAX_PLAINTEXT_BYTES)] if len(view) else view
-        written: int = self._pump(sock, "write", deadline, encrypt, part)
+        if not view:
+            nothing: int = self._pump(sock, "write", deadline, encrypt, view)
+            return nothing
+        written = 0
+        while written < len(view):
+            room = 0 if self._unsent else _native.fd_send_room(sock.fileno()) - _OVERHEAD_BYTES
+            if room > 0:
+                part = view[written : written + min(room, _MAX_PLAINTEXT_BYTES)]
+                written += self._pump(sock, "write", deadline, encrypt, part)
+            elif written and sock.gettimeout() == 0:
+                break
+            else:
+                self._wait(sock, select.POLLOUT, "write", deadline)
+                self._flush(sock, "write", deadline)
         return written
 
     def _fill(self, sock: Any, what: str, deadline: float | None) -> None:

@@ -1,21 +1,21 @@
 """CPython's own tests of sockets and waiting, plain and on the stack: the same outcome, test by test.
 
+The quick subset of the matrix, with the interpreter that runs pytest; ``make matrix`` runs all modules on all versions.
 What differs must be listed, with its reason, in differences.toml.
 """
 
 from __future__ import annotations
 
-import json
 import pathlib
-import tomllib
-from collections import Counter
+import platform
 
 import pytest
 from support import need
 from support.netns import Netns
-from support.programs import KERNEL, OURS, Programs
+from support.programs import Programs
 
-HERE = pathlib.Path(__file__).parent
+from compat import matrix, runs
+
 MODULES = [
     "test_socket",
     "test_timeout",
@@ -27,35 +27,13 @@ MODULES = [
     "test_httpservers",
 ]
 RUN_SECONDS = 240  # test_socket takes 40 alone; the machine may have other things to do
-OPTIONS = ("--device", "memory")
-
-Outcomes = dict[str, list[str]]
-
-
-def run(programs: Programs, ns: Netns, tmp_path: pathlib.Path, module: str, stack: str) -> Outcomes:
-    """What became of each test of the module on that stack."""
-    result, cwd = tmp_path / f"{stack}.json", tmp_path / stack
-    cwd.mkdir()
-    program = programs.start(
-        [str(HERE / "run_module.py"), f"test.{module}", str(result)], stack=stack, ns=ns, options=OPTIONS, cwd=str(cwd)
-    )
-    assert program.wait(RUN_SECONDS) == 0, f"{module} on {stack}: {program.stderr()[-4000:]}"
-    outcomes: Outcomes = json.loads(result.read_text())
-    return outcomes
-
-
-def listed() -> dict[str, dict[str, str]]:
-    """The entries of differences.toml by test."""
-    with open(HERE / "differences.toml", "rb") as file:
-        entries = tomllib.load(file).get("difference", [])
-    return {entry["test"]: entry for entry in entries}
 
 
 def test_every_difference_has_a_reason() -> None:
-    """No entry without one."""
-    for name, entry in listed().items():
-        assert len(entry.get("reason", "")) > 20, name
-        assert entry["patched"] in ("any", "ok", "fail", "error", "skip"), name
+    """One that says more than that it happens, and an outcome that exists."""
+    for entry in matrix.differences():
+        assert len(entry.reason) > 20 and "flaky" not in entry.reason, entry.test
+        assert entry.patched in ("any", "ok", "fail", "error", "skip", "hang"), entry.test
 
 
 @pytest.mark.timeout(2 * RUN_SECONDS + 30)
@@ -64,22 +42,11 @@ def test_module(programs: Programs, netns: Netns, tmp_path: pathlib.Path, module
     """Plain first, then ours, in one namespace."""
     need.stack()
     need.module(f"test.{module}")
-    plain = run(programs, netns, tmp_path, module, KERNEL)
-    ours = run(programs, netns, tmp_path, module, OURS)
-    assert len(plain) > 0
-    print(
-        module, "plain", dict(Counter(o for o, _ in plain.values())), "ours", dict(Counter(o for o, _ in ours.values()))
-    )
-    known = {name: entry for name, entry in listed().items() if name.startswith(f"test.{module}.")}
-    complaints = []
-    for name in sorted(plain.keys() | ours.keys()):
-        before, (now, detail) = plain.get(name, ["absent", ""])[0], ours.get(name, ["absent", ""])
-        entry = known.get(name)
-        if entry is None and before != now:
-            complaints.append(f"{name}: {before} -> {now}\n{detail[-1500:]}")
-        elif entry is not None and entry["patched"] not in ("any", now):
-            complaints.append(f"{name}: listed as {entry['patched']} but is {now}; correct differences.toml")
-        elif entry is not None and entry["patched"] != "any" and before == now:
-            complaints.append(f"{name}: listed, but plain Python has the same outcome ({now}); remove it")
-    complaints += [f"{name}: listed, but there is no such test" for name in known if name not in plain]
+    job = runs.Job("cpython", platform.python_version(), module)
+    plain, ours = runs.both(job, programs, netns, tmp_path)
+    assert not plain.broken, plain.broken
+    assert not ours.broken, ours.broken
+    assert len(plain.outcomes) > 0
+    print(module, "plain", plain.counts(), "ours", ours.counts(), "through the stack", len(ours.touched))
+    complaints = runs.complaints(job, plain, ours, matrix.differences())
     assert not complaints, f"{len(complaints)} differences:\n" + "\n".join(complaints)

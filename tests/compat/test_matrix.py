@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tomllib
 from collections import Counter
 from typing import Any
 
 import pytest
 
-from compat import matrix
+from compat import matrix, results
 
 ROW = {
     "name": "aiohttp",
@@ -35,6 +37,26 @@ def test_every_probe_exists() -> None:
     missing = [f"{row.name}: {why}" for row in loaded.programs + loaded.launches
                if (why := matrix.missing_probe(row.probe))]  # fmt: skip
     assert not missing, missing
+
+
+def test_the_pages_are_current() -> None:
+    command = [sys.executable, "scripts/compat_pages.py", "--check"]
+    result = subprocess.run(command, cwd=matrix.ROOT, capture_output=True, text=True, timeout=50, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+def test_every_difference_seen_has_a_reason() -> None:
+    """In every file of results; no "seen twice" without an entry in differences.toml."""
+    listed = matrix.differences()
+    bare = [
+        f"{file.name}: {name}: {before} -> {now}"
+        for file in results.FOLDER.glob("*.json")
+        for content in [results.read(file)]
+        for record in content.get("modules", {}).values()
+        for name, (before, now, _detail) in record.get("differs", {}).items()
+        if not any(entry.covers(name, content["version"]) and entry.patched in ("any", now) for entry in listed)
+    ]
+    assert not bare, bare
 
 
 def test_no_row_stands_twice() -> None:

@@ -5,6 +5,7 @@ Only lower bounds of times are asserted: how long a machine takes beyond them is
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
@@ -112,6 +113,32 @@ def test_linger_zero_resets(sockets: Sockets) -> None:
     client, server = sockets.pair()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.close()
+    with pytest.raises(ConnectionResetError):
+        server.recv(1)
+
+
+def test_linger_zero_resets_after_what_was_sent(sockets: Sockets) -> None:
+    """The reset does not overtake data that the windows allowed to leave; once it is there, there is no peer."""
+    client, server = sockets.pair()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.send(b"last words")
+    client.close()
+    with pytest.raises(OSError) as caught:
+        server.getpeername()
+    assert caught.value.errno == errno.ENOTCONN
+    assert server.recv(100) == b"last words"
+    with pytest.raises(ConnectionResetError):
+        server.recv(1)
+
+
+def test_a_close_with_unread_data_resets_after_what_was_sent(sockets: Sockets) -> None:
+    """As a TLS server does that refuses a certificate: its alert is read before the reset."""
+    client, server = sockets.pair()
+    server.send(b"never read")
+    readable(client)
+    client.send(b"alert")
+    client.close()
+    assert server.recv(100) == b"alert"
     with pytest.raises(ConnectionResetError):
         server.recv(1)
 

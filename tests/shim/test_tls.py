@@ -67,6 +67,15 @@ while len(got) < 1_000_000:  # one thread, both ways: no end of it may wait for 
         pass
 assert got == data[:1_000_000]
 tls.settimeout(10)
+drained = []
+def drain():
+    while sum(map(len, drained)) < len(data):
+        drained.append(tls.recv(65536))
+reader = threading.Thread(target=drain)
+reader.start()
+assert tls.send(data) == len(data)  # OpenSSL does not return from a blocking SSL_write before all is written
+reader.join()
+assert b"".join(drained) == data
 plain = tls.unwrap()
 plain.close()
 print("done", tls.version() is None)

@@ -196,10 +196,11 @@ class Programs:
         expect_on_stack: bool = True,
         cwd: str | None = None,
         stdin: int = subprocess.DEVNULL,
+        python: str = sys.executable,
     ) -> Program:
         """Starts ``python argv`` on the given stack and, with a port, waits until it listens there."""
         launcher = ["-m", "mtcp_patch", *options] if stack == OURS else []
-        command = [sys.executable, *launcher, *argv]
+        command = [python, *launcher, *argv]
         if as_nobody:
             command = unprivileged(command)
         if ns is not None:

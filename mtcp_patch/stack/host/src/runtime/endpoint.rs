@@ -82,9 +82,20 @@ impl Inner {
         if desc.refs > 0 {
             return Ok(None);
         }
+        let (kind, linger) = (desc.kind, desc.linger);
+        if self.has_output() && self.closes_with_reset(kind, linger) {
+            // Linux sends within send(2) what the windows allow: the reset does not overtake it.
+            self.turn();
+        }
         let desc = self.descs.remove(index);
         self.close_kind(&desc);
         Ok(Lingering::of(&desc))
+    }
+
+    /// SO_LINGER of no time, or unread data (RFC 9293 3.6.1, SHLD-3).
+    fn closes_with_reset(&self, kind: Kind, linger: Option<u32>) -> bool {
+        let Kind::Conn { id, .. } = kind else { return false };
+        linger == Some(0) || self.shard.info(id).is_ok_and(|info| info.unread_bytes > 0)
     }
 
     fn close_kind(&mut self, desc: &Desc) {
@@ -245,7 +256,11 @@ impl Runtime {
     /// # Errors
     /// EBADF; ENOTCONN before the connection is established and after it was reset.
     pub fn getpeername(&self, vfd: Vfd) -> Result<SocketAddr, Errno> {
-        let inner = self.lock();
+        let mut inner = self.lock();
+        if inner.desc(vfd)?.conn().is_some() {
+            // As of now: a reset that has arrived counts, as in the kernel, where nobody need ask for it.
+            inner.app_turn();
+        }
         let desc = inner.desc(vfd)?;
         match desc.kind {
             Kind::Conn { id, .. } => {
