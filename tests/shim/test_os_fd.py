@@ -421,3 +421,19 @@ def test_everything_is_restored() -> None:
         mtcp_patch.uninstall()
     assert [getattr(os, name) for name in names] == before
     assert (fcntl.fcntl, fcntl.ioctl, subprocess._fork_exec) == held  # type: ignore[attr-defined]
+
+
+def test_dup2_onto_any_free_number(sockets: Sockets, kernel_fd: int) -> None:
+    """No thread of ours holds a number that is not open: the kernel's dup2 would fail with EBUSY."""
+    sockets.listener()  # the runtime and its threads are there
+    made = []
+    try:
+        for fd in range(3, 256):
+            try:
+                os.fstat(fd)
+            except OSError:
+                made.append(os.dup2(kernel_fd, fd))
+    finally:
+        for fd in made:
+            os.close(fd)
+    assert made

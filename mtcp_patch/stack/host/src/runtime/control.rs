@@ -54,7 +54,9 @@ fn open(dir: &Path) -> io::Result<(RuntimeFd<UnixListener>, PathBuf)> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {}
         Err(e) => return Err(e),
     }
-    Ok((RuntimeFd::new(UnixListener::bind(&path)?), path))
+    let listener = UnixListener::bind(&path)?;
+    listener.set_nonblocking(true)?;
+    Ok((RuntimeFd::new(listener), path))
 }
 
 /// Starts serving. A process that cannot have a control socket works without one, and says so in
@@ -83,11 +85,15 @@ pub(super) fn start(shared: &Arc<Shared>, configured: Option<String>) -> Option<
 
 fn serve(listener: &UnixListener, shared: &Weak<Shared>) {
     sys::block_all_signals();
-    for stream in listener.incoming() {
+    loop {
+        // accept4(2) holds a free number all the while it waits, and the program's dup2 onto that
+        // number fails with EBUSY: it is called when there is somebody.
+        let waited = sys::ppoll(&mut [sys::readable(listener.as_raw_fd())], None);
         let Some(shared) = shared.upgrade() else { return };
-        match stream {
+        match listener.accept() {
             // A client that goes away early is its own affair.
-            Ok(stream) => drop(answer(&RuntimeFd::new(stream), &shared)),
+            Ok((stream, _)) => drop(answer(&RuntimeFd::new(stream), &shared)),
+            Err(e) if waited.is_ok() && e.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => std::thread::sleep(Duration::from_millis(100)),
         }
     }
