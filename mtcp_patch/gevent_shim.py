@@ -386,7 +386,7 @@ class _Poller:
                 break
             for fd, mask in ready:
                 interest = interests.get(fd)
-                if interest is not None:
+                if interest is not None and fd not in self._closing:
                     self._deliver(fd, interest, mask)
             if callbacks:
                 break
@@ -464,8 +464,22 @@ class _Poller:
             return False
         self._closing[fd] = 2
         for watcher in tuple(interest.active):
-            self.loop.run_callback(watcher.fire, watcher.events)
+            self._fire_after_close(watcher)
         return True
+
+    def _fire_after_close(self, watcher: SoftwareWatcher) -> None:
+        """Gevent closes in a check watcher, libev fires after those: who is woken finds the number closed.
+
+        A callback could run at once, while the number is still open.
+        """
+        timer = self.loop.timer(0)
+
+        def fire() -> None:
+            timer.stop()
+            timer.close()
+            watcher.fire(watcher.events)
+
+        timer.start(fire)
 
     def _end_waits_for_closed(self) -> None:
         """Watchers that were started between ``closing`` and the close: libev, too, fires them, with an error."""

@@ -1,7 +1,7 @@
 """Runs one module of somebody else's tests and writes what became of each test, a line of JSON each.
 
     python run_module.py suite test.test_selectors out.jsonl     # a module of unittest classes, imported
-    python run_module.py script test__socket.py out.jsonl        # a file that calls unittest.main() itself
+    python run_module.py script gevent.tests.test__socket out.jsonl   # one that calls unittest.main() itself
 
 Started under plain Python and under the launcher (runs.py does that); it knows of neither, but that it asks the stack
 for its counters where there is one. The lines, in order:
@@ -24,7 +24,6 @@ import sys
 import time
 import unittest
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, TextIO
 
 # Waits for ever for a peer on machines that have the vsock device and no hypervisor behind it, on either stack.
@@ -140,8 +139,8 @@ def run_suite(module: str, outcomes: Outcomes) -> None:
     unittest.TestSuite(tests(loaded)).run(outcomes)
 
 
-def run_script(path: str, outcomes: Outcomes) -> None:
-    """The tests that a file runs when it is started, and its own exit status as one outcome more."""
+def run_script(module: str, outcomes: Outcomes) -> None:
+    """The tests that a module runs as a program (python -m), and its own exit status as one outcome more."""
 
     class Runner:
         """In place of unittest.TextTestRunner."""
@@ -153,10 +152,10 @@ def run_script(path: str, outcomes: Outcomes) -> None:
             return outcomes
 
     unittest.TextTestRunner = unittest.runner.TextTestRunner = Runner  # type: ignore[misc, assignment, attr-defined]
-    sys.argv = [path]
-    sys.path[0] = str(Path(path).parent)
+    sys.argv = [module]
+    sys.path[0] = os.getcwd()
     try:
-        runpy.run_path(path, run_name="__main__")
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as end:
         if end.code not in (None, 0, False):
             outcomes.line(test=f"{outcomes.module}.exit", outcome="fail", detail=f"exit status {end.code}", touched=0)
@@ -164,7 +163,7 @@ def run_script(path: str, outcomes: Outcomes) -> None:
 
 def main() -> None:
     kind, what, path = sys.argv[1:]
-    module = what if kind == "suite" else Path(what).stem
+    module = what if kind == "suite" else what.rpartition(".")[2]
     with open(path, "w", encoding="utf-8") as file:
         outcomes = Outcomes(file, module)
         begin, used = time.monotonic(), os.times()

@@ -43,10 +43,7 @@ class Job:
         """What to run."""
         runner = str(HERE / "run_module.py")
         if self.suite == "gevent":
-            import gevent.tests
-
-            folder = pathlib.Path(gevent.tests.__file__).parent
-            return [runner, "script", str(folder / f"{self.module}.py"), str(out)]
+            return [runner, "script", f"gevent.tests.{self.module}", str(out)]
         own = self.module.startswith("connection_")
         return [runner, "suite", self.module if own else f"test.{self.module}", str(out)]
 

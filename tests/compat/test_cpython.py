@@ -25,6 +25,7 @@ MODULES = [
     "test_epoll",
     "test_socketserver",
     "test_httpservers",
+    "test_ssl",
 ]
 RUN_SECONDS = 240  # test_socket takes 40 alone; the machine may have other things to do
 

@@ -190,6 +190,24 @@ assert client(1) == 1     # the number is given out again
     )
 
 
+def test_poll_after_a_close_while_polling(gevent: Gevent) -> None:
+    """Who is woken by the close finds the number closed: a second poll says POLLNVAL."""
+    gevent(
+        """
+import gevent, select
+from gevent import select as gselect, socket
+
+sock = virtual(socket.socket())
+number = sock.fileno()
+gevent.spawn(sock.close)
+poller = gselect.poll()
+poller.register(sock, select.POLLIN)
+assert (number, select.POLLIN) in poller.poll(1000)
+assert poller.poll(1) == [(number, select.POLLNVAL)]
+"""
+    )
+
+
 def test_kernel_descriptors_in_the_same_loop(gevent: Gevent) -> None:
     gevent(
         ECHO
