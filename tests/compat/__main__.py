@@ -3,8 +3,7 @@
     python -m compat                                   # everything that the machine has, two modules at a time
     python -m compat --version 3.11 --module test_ssl  # some of it; results of the others are kept
     python -m compat --programs junit.xml              # the programs' results, from pytest's report of their probes
-    python -m compat --packages                        # what pip installs for the programs, a line each
-    python -m compat --debian                          # what apt-get installs for them
+    python -m compat --debian                          # what apt-get installs for the programs, a line each
 
 A module with a test that differs is run again; what differs twice is a difference, the rest is noted as seen once.
 Exits with 1 if something differs that differences.toml does not list.
@@ -58,7 +57,7 @@ def absent_module(job: Job) -> str | None:
     """Why the version has no such module, None if it has it."""
     import subprocess
 
-    if job.suite == "gevent" or job.module.startswith("connection_"):
+    if job.suite == "gevent" or job.is_ours:
         return None
     code = f"import importlib.util, sys; sys.exit(importlib.util.find_spec('test.{job.module}') is None)"
     gone = subprocess.run([job.python, "-c", code], timeout=60, check=False).returncode
@@ -102,7 +101,6 @@ def main() -> int:
     parser.add_argument("--version", help="of CPython: 3.11, 3.12 ...")
     parser.add_argument("--module", action="append", help="may be given several times")
     parser.add_argument("--loop", help="of gevent")
-    parser.add_argument("--packages", action="store_true")
     parser.add_argument("--debian", action="store_true")
     parser.add_argument("--programs", type=Path, metavar="JUNIT.XML")
     wanted = parser.parse_args()
@@ -110,9 +108,8 @@ def main() -> int:
         failed = results.store_programs(wanted.programs)
         print(f"{len(results.probes())} probes" + "".join(f"\n    failed: {name}" for name in failed))
         return 1 if failed else 0
-    rows = matrix.load().programs + matrix.load().launches
-    if wanted.packages or wanted.debian:
-        print("\n".join(sorted(matrix.pip_requirements(rows) if wanted.packages else matrix.debian_packages(rows))))
+    if wanted.debian:
+        print("\n".join(sorted(matrix.debian_packages(matrix.load()))))
         return 0
     if os.geteuid() != 0:
         sys.exit("python -m compat: needs root: network namespaces")

@@ -106,12 +106,6 @@ def missing_probe(probe: str) -> str | None:
     return None
 
 
-def pip_requirements(rows: list[Row]) -> set[str]:
-    """What pip installs for the rows: the first package in the version tested, the others in any."""
-    pinned = {f"{row.packages[0]}=={row.version}" for row in rows if row.packages}
-    return pinned | {package for row in rows for package in row.packages[1:]}
-
-
-def debian_packages(rows: list[Row]) -> set[str]:
+def debian_packages(loaded: Matrix) -> set[str]:
     """What apt-get installs for the rows."""
-    return {package for row in rows for package in row.debian}
+    return {package for row in loaded.programs + loaded.launches for package in row.debian}

@@ -20,8 +20,9 @@ from compat.matrix import Difference
 
 HERE = pathlib.Path(__file__).resolve().parent
 MODULE_SECONDS = 600
-# Both ends of nearly every connection of these tests are in one process.
-MEMORY = ("--device", "memory")
+# Both ends of nearly every connection of these tests are in one process; where children connect to their parent, only
+# a device of the kernel's carries it.
+MEMORY, LOOPBACK = ("--device", "memory"), ("--device", "xdp:lo")
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,17 @@ class Job:
         """For a person."""
         return " ".join(word for word in (self.suite, self.version, self.loop, self.module) if word)
 
+    @property
+    def is_ours(self) -> bool:
+        """A module of this folder's, on classes of CPython's."""
+        return self.module.startswith("connection_")
+
     def argv(self, out: pathlib.Path) -> list[str]:
         """What to run."""
         runner = str(HERE / "run_module.py")
         if self.suite == "gevent":
             return [runner, "script", f"gevent.tests.{self.module}", str(out)]
-        own = self.module.startswith("connection_")
-        return [runner, "suite", self.module if own else f"test.{self.module}", str(out)]
+        return [runner, "suite", self.module if self.is_ours else f"test.{self.module}", str(out)]
 
     def environment(self) -> dict[str, str]:
         """What to set."""
@@ -98,7 +103,7 @@ def run_once(job: Job, stack: str, programs: Programs, ns: Netns, folder: pathli
     out = cwd / "outcomes.jsonl"
     out.touch()
     program = programs.start(
-        job.argv(out), stack=stack, ns=ns, options=MEMORY, cwd=str(cwd), python=job.python,
+        job.argv(out), stack=stack, ns=ns, options=LOOPBACK if job.is_ours else MEMORY, cwd=str(cwd), python=job.python,
         environment=job.environment(),
     )  # fmt: skip
     try:
