@@ -473,6 +473,7 @@ class _Poller:
         A callback could run at once, while the number is still open.
         """
         timer = self.loop.timer(0)
+        timer.priority = self.loop.MAXPRI  # before the timeout of whoever waits
 
         def fire() -> None:
             timer.stop()
