@@ -1,7 +1,8 @@
 """Goodput over bad links: ours and the Linux kernel against each other, in every cell of a grid.
 
-    python bench/loss_grid.py                                # the whole grid, 3 repetitions: about half an hour
+    python bench/loss_grid.py --json grid.json                  # the whole grid, 3 repetitions: some 50 minutes
     python bench/loss_grid.py --loss 1 5 --rtt 10 --faults none --repetitions 5 --json grid.json
+    python bench/loss_grid.py --publish docs/loss-grid.md --json grid.json        # runs nothing: the page from the file
 
 A cell is a loss (percent of the TCP segments, each way), a round trip (ms, both ways' propagation together) and a
 fault: none; reordering (5 % of the segments held back by up to a quarter of a round trip, at least 1 ms); spikes (the
@@ -11,10 +12,15 @@ bandwidth-delay product, at least 100 packets.
        namespace A                 namespace in the middle                  namespace B
     transfer.py send  veth --- to_a [link_emulator, FIFO] to_b --- veth  transfer.py receive
 
-In each repetition the three pairings run one after the other, in changing order, over links with the same seed: the
-n-th segment meets the same luck. Linux to Linux is the measure; ours to Linux and Linux to ours are given as shares of
-it, medians of the repetitions. Goodput is what the receiver read within the time from the sender's connect() on.
-Linux uses CUBIC (--congestion); its route metrics are not kept between connections.
+The whole grid is run once, then again; --json is written after every cell, and --minutes begins no cell later than
+that, so that an early end costs repetitions and no cells. In each repetition of a cell the three pairings run one after
+the other, in changing order, over links with the same seed: the n-th segment meets the same luck. Linux to Linux is the
+measure; ours to Linux and Linux to ours are given as shares of it, medians of the repetitions. Goodput is what the
+receiver read within the time from the sender's connect() on. Linux uses CUBIC (--congestion); its route metrics are not
+kept between connections.
+
+Linux's TCP runs where frames are handed over, within the emulator's priority; ours within the program. So that other
+work on the machine weighs on both alike, everything but the emulator runs at a nice value of -15.
 
 Cells that need little of the machine run side by side (--at-once Mbit/s of expected goodput together). Printed as
 well: how late the emulator released frames, what it missed (nothing, or the run is void), how busy the machine was.
@@ -27,12 +33,14 @@ import argparse
 import contextlib
 import itertools
 import json
+import math
 import os
 import pathlib
 import statistics
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -52,6 +60,8 @@ OURS_OPTIONS = ("--device", "xdp:veth", "--require")
 LINUX_LINUX, OURS_LINUX, LINUX_OURS = (KERNEL, KERNEL), (OURS, KERNEL), (KERNEL, OURS)
 PAIRINGS = {LINUX_LINUX: "Linux→Linux", OURS_LINUX: "ours→Linux", LINUX_OURS: "Linux→ours"}
 FAULTS = ("none", "reordering", "spikes")
+SHARES = ("ours→Linux", "Linux→ours")
+NICE = -15
 
 
 @dataclass(frozen=True)
@@ -97,6 +107,17 @@ class Run:
     machine_busy: float
     emulator: dict[str, object]
     failure: str | None = None
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Where and when the grid was run."""
+
+    commit: str
+    kernel: str
+    cores: int
+    congestion: str
+    when: str
 
 
 class RunFailed(Exception):
@@ -235,14 +256,15 @@ class Share:
             self._changed.notify_all()
 
 
-def measure(args: argparse.Namespace, cell: Cell, share: Share) -> tuple[Cell, list[Run]]:
-    """All repetitions of one cell."""
+def measure(args: argparse.Namespace, cell: Cell, repetition: int, share: Share) -> tuple[Cell, list[Run]]:
+    """One repetition of one cell; nothing when the time is up."""
     runs = []
-    with share.of(cell.expected_mbit()), contextlib.closing(Link(args)) as link:
-        for repetition in range(args.repetitions):
+    with share.of(cell.expected_mbit()):
+        if time.monotonic() > args.last_start:
+            return cell, []
+        with contextlib.closing(Link(args)) as link:
             turn = repetition % len(PAIRINGS)
-            order = list(PAIRINGS)[turn:] + list(PAIRINGS)[:turn]
-            for pairing in order:
+            for pairing in list(PAIRINGS)[turn:] + list(PAIRINGS)[:turn]:
                 if share.stopped:
                     raise KeyboardInterrupt
                 runs.append(transfer(args, link, cell, pairing, args.seed + repetition))
@@ -260,7 +282,7 @@ def ratios(runs: list[Run]) -> tuple[float, float]:
     return median_mbit(runs, "ours→Linux") / linux, median_mbit(runs, "Linux→ours") / linux
 
 
-def row(args: argparse.Namespace, cell: Cell, runs: list[Run]) -> str:
+def row(mark: float, cell: Cell, runs: list[Run]) -> str:
     """One line of the table."""
 
     def spread(pairing: str) -> str:
@@ -268,13 +290,24 @@ def row(args: argparse.Namespace, cell: Cell, runs: list[Run]) -> str:
         return f"{statistics.median(values):.2f} [{min(values):.2f}–{max(values):.2f}]"
 
     def marked(ratio: float) -> str:
-        return f"{ratio:.2f}" if ratio >= args.mark else f"**{ratio:.2f}**"
+        return f"{ratio:.2f}" if ratio >= mark else f"**{ratio:.2f}**"
 
     cells = [f"{cell.rtt:g}", f"{cell.loss:g}", cell.fault, *map(spread, PAIRINGS.values())]
-    return "| " + " | ".join([*cells, *map(marked, ratios(runs))]) + " |"
+    return "| " + " | ".join([*cells, *map(marked, ratios(runs)), str(len(runs) // len(PAIRINGS))]) + " |"
 
 
-def report(args: argparse.Namespace, results: dict[Cell, list[Run]]) -> str:
+def verdict(mark: float, results: dict[Cell, list[Run]]) -> str:
+    """How many shares reach the mark, and which is the worst."""
+    shares = [
+        (share, where, cell) for cell in results for share, where in zip(ratios(results[cell]), SHARES, strict=True)
+    ]
+    good = [share for share, _, _ in shares if share >= mark]
+    share, where, cell = min(shares, key=lambda entry: entry[0])
+    place = f"{cell.rtt:g} ms, {cell.loss:g} %, {cell.fault}"
+    return f"{len(good)} of {len(shares)} shares reach {mark:g}; the worst is {share:.2f} ({where}, {place})."
+
+
+def report(mark: float, environment: Environment, results: dict[Cell, list[Run]]) -> str:
     """The table and what it was made with, as Markdown."""
     runs = list(itertools.chain.from_iterable(results.values()))
     whole = [run.emulator for run in runs if run.failure is None]
@@ -282,16 +315,18 @@ def report(args: argparse.Namespace, results: dict[Cell, list[Run]]) -> str:
     missed = sum(account[way]["missed"] for account in whole for way in ("a_to_b", "b_to_a"))  # type: ignore[index]
     busy = spread_of([run.machine_busy for run in runs if run.failure is None] or [0.0])
     lines = [
-        f"{args.repetitions} repetitions, seeds {args.seed} to {args.seed + args.repetitions - 1}; Mbit/s, median "
-        f"[min–max]; link {RATE_MBIT:g} Mbit/s; Linux {os.uname().release} with {args.congestion}; commit {commit()}.",
-        f"Machine busy {busy} of {os.cpu_count()} cores; emulator: worst "
-        f"99th percentile of lateness {p99} µs, frames missed {missed}; runs failed: {len(runs) - len(whole)}.",
+        f"Mbit/s, median [min–max] of the repetitions; link {RATE_MBIT:g} Mbit/s; Linux {environment.kernel} with "
+        f"{environment.congestion}; commit {environment.commit}; {environment.when}.",
+        f"Machine busy {busy} of {environment.cores} cores; emulator: worst 99th percentile of lateness {p99} µs, "
+        f"frames missed {missed}; runs failed: {len(runs) - len(whole)} of {len(runs)}.",
         "",
-        "| RTT ms | loss % | fault | Linux→Linux | ours→Linux | Linux→ours | ours→Linux / L→L | Linux→ours / L→L |",
-        "|---|---|---|---|---|---|---|---|",
+        verdict(mark, results),
+        "",
+        "| RTT ms | loss % | fault | Linux→Linux | ours→Linux | Linux→ours | ours→Linux / L→L | Linux→ours / L→L | n |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     ordered = sorted(results, key=lambda cell: (cell.rtt, FAULTS.index(cell.fault), cell.loss))
-    return "\n".join([*lines, *(row(args, cell, results[cell]) for cell in ordered)])
+    return "\n".join([*lines, *(row(mark, cell, results[cell]) for cell in ordered)])
 
 
 def spread_of(values: list[float]) -> str:
@@ -323,42 +358,93 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="of the first repetition")
     parser.add_argument("--at-once", type=float, default=100.0, help="Mbit/s of cells that run side by side")
     parser.add_argument("--congestion", default="cubic", help="of the Linux ends")
-    parser.add_argument("--json", type=pathlib.Path, help="where to write every run")
+    parser.add_argument("--json", type=pathlib.Path, help="where every run is written")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no cell later than that")
+    parser.add_argument("--publish", type=pathlib.Path, help="run nothing; write the runs of --json as a page")
     parser.add_argument("--mark", type=float, default=0.9, help="shares below are set in bold (default 0.9)")
     parser.add_argument("--least", type=float, help="exit with 1 if a share is below")
     return parser.parse_args()
 
 
-def write_json(args: argparse.Namespace, results: dict[Cell, list[Run]]) -> None:
-    """Every run, whole."""
-    if args.json:
-        cells = [asdict(cell) | {"runs": [asdict(run) for run in runs]} for cell, runs in results.items()]
-        args.json.write_text(json.dumps({"commit": commit(), "cells": cells}, indent=1))
+def write_json(path: pathlib.Path, environment: Environment, results: dict[Cell, list[Run]]) -> None:
+    """Every run, whole; never half a file."""
+    cells = [asdict(cell) | {"runs": [asdict(run) for run in runs]} for cell, runs in results.items()]
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps({"environment": asdict(environment), "cells": cells}, indent=1))
+    partial.replace(path)
 
 
-def main() -> None:
-    args = parse_arguments()
-    refuse_debug_build()
-    if os.geteuid() != 0:
-        sys.exit("loss_grid: needs root, for network namespaces and XDP")
-    args.emulator = build_emulator()
-    sweep()
+def read_json(path: pathlib.Path) -> tuple[Environment, dict[Cell, list[Run]]]:
+    """What write_json has written."""
+    document = json.loads(path.read_text())
+    results = {}
+    for entry in document["cells"]:
+        runs = [Run(**run) for run in entry.pop("runs")]
+        results[Cell(**entry)] = runs
+    return Environment(**document["environment"]), results
+
+
+PAGE = """# Loss grid
+
+Goodput of one connection over bad links, ours and the Linux kernel against each other: the whole grid of the issue,
+made by `{command}` (root, `ethtool`; about {minutes:.0f} minutes). What a cell is and how it is
+measured stands at the head of [bench/loss_grid.py](../bench/loss_grid.py); this page is generated by
+`python bench/loss_grid.py --publish docs/loss-grid.md --json grid.json`. Shares below {mark:g} are set in bold.
+
+{report}
+"""
+
+
+def publish(args: argparse.Namespace) -> None:
+    """The page of docs/."""
+    environment, results = read_json(args.json)
+    runs = max(len(of_cell) for of_cell in results.values()) // len(PAIRINGS)
+    command = f'make grid ARGS="--repetitions {runs} --json grid.json"'
+    page = PAGE.format(
+        command=command, minutes=16 * runs, mark=args.mark, report=report(args.mark, environment, results)
+    )
+    args.publish.write_text(page)
+
+
+def run_all(args: argparse.Namespace, environment: Environment) -> dict[Cell, list[Run]]:
+    """Every cell once, then every cell again."""
     cells = [Cell(*place) for place in itertools.product(args.loss, args.rtt, args.faults)]
     cells.sort(key=Cell.expected_mbit)
     results: dict[Cell, list[Run]] = {}
     share = Share(args.at_once)
     with ThreadPoolExecutor(8) as pool:
-        jobs = [pool.submit(measure, args, cell, share) for cell in cells]
+        jobs = [pool.submit(measure, args, cell, n, share) for n in range(args.repetitions) for cell in cells]
         try:
             for job in as_completed(jobs):
                 cell, runs = job.result()
-                results[cell] = runs
-                print(row(args, cell, runs), file=sys.stderr, flush=True)
+                if runs:
+                    results.setdefault(cell, []).extend(runs)
+                    print(row(args.mark, cell, results[cell]), file=sys.stderr, flush=True)
+                    if args.json:
+                        write_json(args.json, environment, results)
         except BaseException:
             share.stop()
             raise
-    write_json(args, results)
-    print(report(args, results))
+    return results
+
+
+def main() -> None:
+    args = parse_arguments()
+    if args.publish:
+        publish(args)
+        return
+    refuse_debug_build()
+    if os.geteuid() != 0:
+        sys.exit("loss_grid: needs root, for network namespaces and XDP")
+    args.emulator = build_emulator()
+    sweep()
+    os.setpriority(os.PRIO_PROCESS, 0, NICE)
+    args.last_start = time.monotonic() + 60 * args.minutes
+    environment = Environment(
+        commit(), os.uname().release, os.cpu_count() or 0, args.congestion, time.strftime("%Y-%m-%d", time.gmtime())
+    )
+    results = run_all(args, environment)
+    print(report(args.mark, environment, results))
     worst = min(itertools.chain.from_iterable(map(ratios, results.values())))
     if args.least is not None and worst < args.least:
         sys.exit(f"loss_grid: a share of {worst:.2f} is below {args.least}")
