@@ -394,7 +394,8 @@ measured stands at the head of [bench/loss_grid.py](../bench/loss_grid.py). Made
     {command}
     python bench/loss_grid.py --publish docs/loss-grid.md --json grid.json
 
-(root, `ethtool`; some {minutes:.0f} minutes). Shares below {mark:g} are set in bold, `n` counts the repetitions.
+(root, `ethtool`; some {minutes:.0f} minutes). Shares below {mark:g} are set in bold. `n` counts the repetitions:
+fewer where `--minutes` ended the run.
 
 {report}
 """
