@@ -339,7 +339,7 @@ class Calls:
     def _transmit(self, fd: Any, count: int, flags: Any) -> Attempt:
         handle = self.handle(fd)
         number, dont_wait = self._flags(flags)
-        sent = 0
+        sent: int = 0
         waiting = False
 
         def made() -> int:
