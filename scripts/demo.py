@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 
 START_TIMEOUT_S = 20.0
 STEP_TIMEOUT_S = 30.0
-DOWNLOAD_BYTES = 32 << 20
+DOWNLOAD_BYTES = 1 << 28  # far more than both buffers hold: the server must not come to its end while it is looked at
 DOWNLOAD_RATE = "2M"
 
 
