@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 from support import need
@@ -15,6 +16,14 @@ from support.programs import OURS, Program, Programs, clean_environment, wait_un
 PORT = 8000
 LO = ("--device", "xdp:lo", "--require")
 SYSCTLS = ("net.ipv4.conf.lo.accept_local", "net.ipv4.conf.lo.route_localnet")
+
+
+@pytest.fixture(autouse=True)
+def hangup_at_its_default() -> Iterator[None]:
+    """Under nohup it is ignored, and the programs started here would inherit that."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture
