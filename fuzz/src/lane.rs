@@ -10,9 +10,6 @@ use mtcp_engine::ConnId;
 
 use crate::peer::{Fields, Sent};
 
-/// Incarnations of a connection that are told apart; a run has fewer SYNs that matter.
-const MAX_ISSES: usize = 16;
-
 /// The stranger's byte with this sequence number.
 pub(crate) fn their_byte(seq: Seq) -> u8 {
     (seq.0.wrapping_mul(0x9e37_79b1) >> 24) as u8
@@ -88,7 +85,7 @@ impl Lane {
     /// The stranger is about to send this.
     pub(crate) fn says(&mut self, f: &Fields, len: usize) {
         let syn = f.flags.contains(Flags::SYN);
-        if syn && !self.their_isses.contains(&f.seq) && self.their_isses.len() < MAX_ISSES {
+        if syn && !self.their_isses.contains(&f.seq) {
             self.their_isses.push(f.seq);
         }
         if syn {
