@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import generated
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
@@ -239,37 +241,15 @@ def readme_part(loaded: matrix.Matrix, contents: list[Record]) -> str:
     return "\n".join([*lines, MARKS[1]])
 
 
-def with_part(readme: str, part: str) -> str:
-    """README.md with the part between the marks."""
-    before, mark, rest = readme.partition(MARKS[0])
-    _, end, after = rest.partition(MARKS[1])
-    if not mark or not end:
-        raise SystemExit(f"compat_pages: README.md lacks {MARKS[0]} or {MARKS[1]}")
-    return before + part + after
-
-
 def wanted() -> dict[Path, str]:
     """What the files should contain."""
     loaded, contents = matrix.load(), suites()
     readme = ROOT / "README.md"
     return {
         ROOT / "docs/compatibility.md": page(loaded, contents),
-        readme: with_part(readme.read_text(), readme_part(loaded, contents)),
+        readme: generated.with_part(readme.read_text(), MARKS, readme_part(loaded, contents), "compat_pages"),
     }
 
 
-def main() -> None:
-    stale = [path for path, content in wanted().items() if not path.exists() or path.read_text() != content]
-    if sys.argv[1:] == ["--check"]:
-        if stale:
-            names = ", ".join(path.relative_to(ROOT).as_posix() for path in stale)
-            sys.exit(f"compat_pages: not current: {names}; run python scripts/compat_pages.py")
-        return
-    if sys.argv[1:]:
-        sys.exit(__doc__)
-    for path, content in wanted().items():
-        path.write_text(content)
-
-
 if __name__ == "__main__":
-    main()
+    generated.main("compat_pages", __doc__, ROOT, wanted)

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import generated
 
 ROOT = Path(__file__).resolve().parent.parent
 ENGINE = "mtcp_patch/stack/engine/src/"
@@ -159,15 +160,6 @@ def rfcs(found: dict[str, Places]) -> str:
     return "\n".join([*rows, MARKS[1]])
 
 
-def with_table(readme: str, table: str) -> str:
-    """README.md with the table between the marks."""
-    before, mark, rest = readme.partition(MARKS[0])
-    _, end, after = rest.partition(MARKS[1])
-    if not mark or not end:
-        raise SystemExit(f"rfc_tables: README.md lacks {MARKS[0]} or {MARKS[1]}")
-    return before + table + after
-
-
 def unknown(found: dict[str, Places]) -> list[str]:
     """Numbers in comments that RFC 9293 does not have: slips of the pen."""
     entries = tomllib.loads((ROOT / "docs/rfc9293.toml").read_text())
@@ -181,21 +173,11 @@ def wanted() -> dict[Path, str]:
     if slips := unknown(found):
         raise SystemExit(f"rfc_tables: RFC 9293 has no {', '.join(slips)}")
     readme = ROOT / "README.md"
-    return {ROOT / "docs/rfc9293.md": requirements(found), readme: with_table(readme.read_text(), rfcs(found))}
-
-
-def main() -> None:
-    stale = [path for path, text in wanted().items() if not path.exists() or path.read_text() != text]
-    if sys.argv[1:] == ["--check"]:
-        if stale:
-            names = ", ".join(path.relative_to(ROOT).as_posix() for path in stale)
-            sys.exit(f"rfc_tables: not current: {names}; run python scripts/rfc_tables.py")
-        return
-    if sys.argv[1:]:
-        sys.exit(__doc__)
-    for path, text in wanted().items():
-        path.write_text(text)
+    return {
+        ROOT / "docs/rfc9293.md": requirements(found),
+        readme: generated.with_part(readme.read_text(), MARKS, rfcs(found), "rfc_tables"),
+    }
 
 
 if __name__ == "__main__":
-    main()
+    generated.main("rfc_tables", __doc__, ROOT, wanted)
