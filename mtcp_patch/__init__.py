@@ -15,7 +15,6 @@ What never happens here: nothing is patched, loaded or printed by importing it.
 
 from __future__ import annotations
 
-import importlib
 import os
 from _thread import RLock
 
@@ -143,6 +142,8 @@ def original(name: str) -> Any:
             return _patcher.original(name)
         except LookupError:
             pass
+    import importlib
+
     module, _dot, attribute = name.rpartition(".")
     return getattr(importlib.import_module(module), attribute)
 

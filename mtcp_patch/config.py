@@ -15,12 +15,14 @@ imported where a file or a mistake needs it.
 from __future__ import annotations
 
 import os
-from types import MappingProxyType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from types import MappingProxyType
     from typing import Any
+else:
+    MappingProxyType = type(type.__dict__)  # as types has it
 
 ENV_PREFIX = "MTCP_PATCH"
 # Variables of ours that are no settings: where the control sockets are, what the launcher or a parent tells its child.

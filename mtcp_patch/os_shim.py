@@ -18,10 +18,9 @@ open: a daemon closes all that it does not know. ``dup2`` onto one is refused: o
 from __future__ import annotations
 
 import errno
-import functools
 import os
-import struct
 
+from .patcher import named_after
 from .stack import _native
 
 TYPE_CHECKING = False  # as typing has it; loading typing would cost every child process some ms
@@ -155,7 +154,7 @@ def _patch_os(patcher: Patcher) -> None:
 def _patch_closerange(patcher: Patcher) -> None:
     real = os.closerange
 
-    @functools.wraps(real)
+    @named_after(real)
     def closerange(fd_low: int, fd_high: int, /) -> None:
         low = fd_low
         for own in _native.runtime_fds(fd_low, fd_high):
@@ -173,7 +172,7 @@ def _patch_closerange(patcher: Patcher) -> None:
 def _patch_fdopen(patcher: Patcher) -> None:
     real = os.fdopen
 
-    @functools.wraps(real)
+    @named_after(real)
     def fdopen(fd: int, *args: Any, **kwargs: Any) -> Any:
         if isinstance(fd, int) and fd >= VFD_BASE:
             raise _refusal("fdopen", "io reads the descriptor by itself; use socket.makefile()")
@@ -218,6 +217,8 @@ def _ioctl(fd: Any, request: int, arg: Any = 0, mutate_flag: bool = True, /) -> 
     if request in (_FIONREAD, _SIOCOUTQ, _SIOCOUTQNSD, _SIOCATMARK):
         return _store_int(_native.fd_ioctl_int(number, request), arg, mutate_flag)
     if request == _FIONBIO and not isinstance(arg, int):
+        import struct
+
         (on,) = struct.unpack_from("i", arg)
         _native.fd_set_blocking(number, not on)
         return arg if isinstance(arg, bytes) else 0
@@ -234,6 +235,8 @@ def _store_int(value: int, arg: Any, mutate: bool) -> Any:
     """The answer of an ioctl whose argument is an ``int *``, in the form in which ``arg`` was given."""
     if isinstance(arg, int):  # taken as an address, which the kernel cannot write to
         raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
+    import struct
+
     size = struct.calcsize("i")
     view = memoryview(arg).cast("B")
     if len(view) < size:
@@ -252,4 +255,4 @@ def _patch_fcntl(patcher: Patcher, fcntl: ModuleType) -> None:
 def patch(patcher: Patcher) -> None:
     """Put a dispatcher under each function of ``os`` and ``fcntl`` that takes a descriptor."""
     _patch_os(patcher)
-    patcher.when_imported("fcntl", functools.partial(_patch_fcntl, patcher))
+    patcher.when_imported("fcntl", lambda fcntl: _patch_fcntl(patcher, fcntl))

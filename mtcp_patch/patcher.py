@@ -21,17 +21,18 @@ A shim therefore names in ``TARGETS`` only modules after whose import ``patch()`
 
 from __future__ import annotations
 
-import importlib
 import sys
 from _thread import RLock
-from types import ModuleType
 
 from . import import_hooks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from typing import Protocol
+    from types import ModuleType
+    from typing import Any, Protocol, TypeVar
+
+    Function = TypeVar("Function", bound=Callable[..., Any])
 
     ModuleHook = Callable[[ModuleType], None]
     Around = Callable[[], Callable[[], None]]
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 
         def patch(self, patcher: Patcher) -> None:
             """Swap what this shim swaps; called once, after one of ``TARGETS`` was imported."""
+
+else:
+    ModuleType = type(sys)  # as types has it
 
 
 class _Absent:
@@ -165,7 +169,8 @@ class Patcher:
             with self._lock:
                 first, done = not done, True
             if first:
-                shim: Shim = importlib.import_module(module)
+                __import__(module)
+                shim: Shim = sys.modules[module]
                 shim.patch(self)
 
         for target in targets:
@@ -222,6 +227,19 @@ class Patcher:
             for module, name, old, new in _holders(table):
                 self._undo.append(_Replacement(module, name, old, new, f"{_path_of(module)}.{name}"))
                 setattr(module, name, new)
+
+
+def named_after(real: Callable[..., Any]) -> Callable[[Function], Function]:
+    """``functools.wraps`` for the shims of every process, at whose start functools is mostly not loaded yet."""
+
+    def name(new: Function) -> Function:
+        for attribute in ("__module__", "__name__", "__qualname__", "__doc__"):
+            if hasattr(real, attribute):
+                setattr(new, attribute, getattr(real, attribute))
+        new.__wrapped__ = real  # type: ignore[attr-defined]
+        return new
+
+    return name
 
 
 def _holders(table: dict[int, tuple[object, object]]) -> Iterator[tuple[ModuleType, str, object, object]]:

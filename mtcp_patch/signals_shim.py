@@ -9,8 +9,7 @@ the program's descriptor being replaced by ours; a handler or a mask being chang
 
 from __future__ import annotations
 
-import functools
-
+from .patcher import named_after
 from .stack import _native
 
 TYPE_CHECKING = False  # as typing has it; loading typing would cost every child process some ms
@@ -26,7 +25,7 @@ def patch(patcher: Patcher) -> None:
 
     real = _signal.set_wakeup_fd
 
-    @functools.wraps(real)
+    @named_after(real)
     def set_wakeup_fd(fd: int, /, *, warn_on_full_buffer: bool = True) -> int:
         before = real(fd, warn_on_full_buffer=warn_on_full_buffer)
         shown: int = _native.wakeup_replaced(fd, before)

@@ -35,8 +35,9 @@ def _leave_sys_path() -> str:
 
 def _load_package(directory: str) -> ModuleType:
     """Import the mtcp_patch that this file belongs to: a checkout need not be on the program's sys.path."""
+    # importlib's own names for these: the package importlib would be loaded for nothing else.
     from _frozen_importlib import module_from_spec
-    from importlib.machinery import PathFinder
+    from _frozen_importlib_external import PathFinder
 
     spec = PathFinder.find_spec("mtcp_patch", [os.path.dirname(directory)])
     if spec is None or spec.loader is None:

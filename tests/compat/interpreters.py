@@ -60,12 +60,14 @@ def _version(path: str) -> str | None:
 
 def environment(interpreter: Interpreter, where: Path) -> str:
     """The python of a virtual environment that imports this checkout; the one of this process if it is that version."""
-    if interpreter.path == sys.executable:
-        return sys.executable
-    folder = where / interpreter.version
-    python = folder / "bin/python"
-    if not python.exists():
-        subprocess.run([interpreter.path, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=SECONDS)
-    minor = interpreter.version.rpartition(".")[0]
-    (folder / f"lib/python{minor}/site-packages/mtcp_patch_checkout.pth").write_text(f"{ROOT}\n")
-    return str(python)
+    python = sys.executable
+    if interpreter.path != sys.executable:
+        folder = where / interpreter.version
+        python = str(folder / "bin/python")
+        if not os.path.exists(python):
+            subprocess.run([interpreter.path, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=SECONDS)
+        minor = interpreter.version.rpartition(".")[0]
+        (folder / f"lib/python{minor}/site-packages/mtcp_patch_checkout.pth").write_text(f"{ROOT}\n")
+    # An installed package has its bytecode; a checkout may never get it (PYTHONDONTWRITEBYTECODE).
+    subprocess.run([python, "-m", "compileall", "-q", str(ROOT / "mtcp_patch")], check=True, timeout=SECONDS)
+    return python

@@ -244,6 +244,13 @@ def test_no_socket_module_is_loaded_before_the_program(runner: Runner) -> None:
     assert runner.both(["-c", code]).out == "[]\n"
 
 
+def test_a_start_loads_nothing_but_ours(runner: Runner) -> None:
+    """Every child process pays for it: functools alone would double what a start costs."""
+    code = "import sys; print(*sys.modules)"
+    loaded = set(runner.launch(["-c", code]).out.split()) - set(runner.run(["-c", code]).out.split())
+    assert {name for name in loaded if not name.startswith("mtcp_patch")} <= {"__future__", "atexit", "errno"}
+
+
 def test_threading_is_not_touched(runner: Runner) -> None:
     code = "import _thread, threading, time; print(_thread.start_new_thread, threading.Lock, time.sleep)"
     runner.both(["-c", code])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -12,7 +14,7 @@ import pytest
 
 import mtcp_patch
 from mtcp_patch import import_hooks
-from mtcp_patch.patcher import Patcher
+from mtcp_patch.patcher import Patcher, named_after
 
 
 @pytest.fixture
@@ -298,3 +300,15 @@ def test_what_stays_on_the_kernel(patcher: Patcher) -> None:
 def test_original_offered(patcher: Patcher) -> None:
     patcher.offer_original("some.thing", len)
     assert patcher.original("some.thing") is len
+
+
+@pytest.mark.parametrize("real", [sys.intern, Path.exists], ids=["builtin", "function"])
+def test_a_wrapper_is_named_as_functools_would(real: Callable[..., Any]) -> None:
+    def new(*_arguments: Any) -> None: ...
+
+    def other(*_arguments: Any) -> None: ...
+
+    ours, theirs = named_after(real)(new), functools.wraps(real)(other)
+    for attribute in ("__module__", "__name__", "__qualname__", "__doc__", "__wrapped__"):
+        assert getattr(ours, attribute) == getattr(theirs, attribute)
+    assert inspect.signature(ours) == inspect.signature(theirs)
