@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test matrix test-rust test-python lint sim sims fuzz miri loom tsan bench bench-engine grid differential build clean
+.PHONY: help demo test matrix test-rust test-python lint sim sims fuzz miri loom tsan bench bench-quick bench-engine grid differential build clean
 
 PY := .venv/bin/python
 SEED ?= 1
@@ -61,10 +61,15 @@ loom: ## every order in which threads can meet, for all that they share without 
 tsan: ## the host's tests under ThreadSanitizer (needs the standard library's sources; ARGS= names tests)
 	@scripts/tsan $(ARGS)
 
-bench: ## server CPU a request, ours against the kernel's, in interleaved pairs (ARGS= for bench/paired_echo.py)
-	@scripts/setup tools iproute2 gcc
-	@scripts/setup build
-	@$(PY) bench/paired_echo.py $(ARGS)
+bench: ## every published figure, ours against the kernel's, into docs/performance.* (ARGS="servers --setting K")
+	@scripts/setup tools iproute2
+	@scripts/setup bench
+	@$(PY) -m mtcp_patch.bench --out docs $(ARGS)
+
+bench-quick: ## the same with fewer points in five minutes, into target/bench; not for publishing
+	@scripts/setup tools iproute2
+	@scripts/setup bench
+	@$(PY) -m mtcp_patch.bench --quick --out target/bench $(ARGS)
 
 bench-engine: ## the engine's own benchmarks: parsing, emitting, the flow table
 	@cargo bench -p mtcp-engine

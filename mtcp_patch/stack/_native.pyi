@@ -12,6 +12,9 @@ VFD_BASE: int
 DEBUG_BUILD: bool
 """Built with debug assertions: no figure of such a build means anything."""
 
+def bench_end(arguments: list[str]) -> None:
+    """Runs a native end of the bench (`load`, `serve`, `scale`) until it is done; RuntimeError: no figure, and why."""
+
 def make_socket_type(base: type) -> type:
     """The native socket type on CPython's original `_socket.socket`, one a process.
 

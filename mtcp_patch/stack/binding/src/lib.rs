@@ -2,6 +2,7 @@
 
 mod addr;
 mod args;
+mod bench;
 mod dispatch;
 mod epoll;
 mod errors;
@@ -30,6 +31,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(socket::make_socket_type, m)?)?;
     add_process(m)?;
     add_waiting(m)?;
+    m.add_function(wrap_pyfunction!(bench::bench_end, m)?)?;
     // test support: the stack in virtual time
     m.add_class::<virtual_host::VirtualHost>()?;
     Ok(())

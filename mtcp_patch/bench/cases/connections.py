@@ -1,0 +1,85 @@
+"""Connections: how many a second, and what those that do nothing occupy.
+
+Memory of the kernel's connections is not in any process: it is what the machine's MemAvailable loses, both ends of
+them. Ours is that of the server's process, while the client's ends are the kernel's and the same for both.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .. import checks, children, counters
+from .. import run as running
+from ..children import BenchError, native
+from ..figures import KERNEL, OURS, rounded
+from ..plan import Plan, Results, in_settings
+from ..run import LOAD_SECONDS, PORT, Case, Load, Server, in_pairs, start_server
+from ..settings import place
+from ..stamp import LOAD_CORE
+
+IDLE = (1_000, 10_000)
+ADDRESSES = 4
+RATE_SERVERS = (("native", Server("native")), ("selectors", Server("selectors_echo")))
+
+
+def available_bytes() -> int:
+    """Memory of the machine that could be had."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    raise BenchError("/proc/meminfo without MemAvailable")
+
+
+def rate_cases(plan: Plan, letter: str) -> list[Case]:
+    """One message a connection, as many clients at once."""
+    counts = (64,) if plan.quick else (1, 64, 512)
+    return [
+        Case(
+            f"rate-{name}-{count}", f"{name}, one message a connection, {count} at once", letter, server,
+            plan.timed(Load(connections=count, messages=1, spread=ADDRESSES)), plan.pairs, saturates=count > 1,
+        )
+        for name, server in RATE_SERVERS
+        for count in counts
+    ]  # fmt: skip
+
+
+def idle(stack: str, count: int) -> dict[str, float]:
+    """Bytes a connection, of the server's process and of the machine."""
+    case = Case("idle", "idle", "K", Server("native"), Load(mode="idle", connections=count, spread=ADDRESSES))
+    with place("K", stack) as where:
+        server = start_server(case, where)
+        try:
+            words = ("load", "--address", f"{where.host}:{PORT}", *case.load.words(), *where.load_words())
+            options = {"core": LOAD_CORE, "namespace": where.load, "runtime_dir": running.RUNTIME_DIR.name}
+            with children.child(native(*words), **options) as load:
+                load.json_line(LOAD_SECONDS)
+                resident, available = counters.resident_bytes(server.pid), available_bytes()
+                load.go_on()
+                told = load.json_line(LOAD_SECONDS)
+                checks.carried(told["carrier"], where.carrier)
+                resident = counters.resident_bytes(server.pid) - resident
+                available -= available_bytes()
+                load.go_on()
+        finally:
+            server.end()
+    return {"server_bytes": resident / count, "machine_bytes": available / count}
+
+
+def run(plan: Plan) -> Results:
+    """Rates in every setting; memory by what a process may open, and by the engine alone beyond (`scale`)."""
+    results = [in_pairs(case, say=plan.say) for case in in_settings(plan, lambda letter: rate_cases(plan, letter))]
+    if "K" not in plan.settings:
+        return results
+    for count in IDLE[:1] if plan.quick else IDLE:
+        name = f"idle-{count}"
+        if not plan.wants(name):
+            continue
+        result: dict[str, object] = {"id": name, "title": f"{count:,} idle connections", "count": count}
+        try:
+            pairs = [{stack: idle(stack, count) for stack in (OURS, KERNEL)} for _ in range(3)]
+            result["idle"] = rounded(pairs)
+            plan.say(f"{name:32} {pairs[0]}")
+        except BenchError as error:
+            result["not_measured"] = str(error)
+        results.append(result)
+    return results

@@ -1,0 +1,1 @@
+"""The programs that are measured, as their libraries' documentation teaches them. Not one knows of the stack."""

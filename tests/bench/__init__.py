@@ -1,0 +1,1 @@
+"""The bench's own logic: statistics, documents, checks, pages, the end of its processes. No test asserts a time."""
