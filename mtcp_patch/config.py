@@ -86,13 +86,14 @@ def _parse_int(minimum: int, maximum: int) -> Callable[[object], int]:
     return parse
 
 
+# Who drives the stack: whoever waits; or a thread of its own, on the program's core or on another (DESIGN section 4).
+_LAYOUTS = ("unified", "merged", "split")
+
+
 def _parse_layout(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError("expected a word: unified")
-    if value in ("merged", "split"):
-        raise ValueError(f"layout {value} is not there yet: it comes with the layouts for comparison; use unified")
-    if value != "unified":
-        raise ValueError("expected unified" + did_you_mean(value, ("unified", "merged", "split")))
+    if not isinstance(value, str) or value not in _LAYOUTS:
+        hint = did_you_mean(value, _LAYOUTS) if isinstance(value, str) else ""
+        raise ValueError("expected unified, merged or split" + hint)
     return value
 
 
@@ -186,7 +187,13 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
                 metavar="DEV",
             ),
             Setting("require", False, _parse_bool, "an error, not the kernel, when a device cannot be opened"),
-            Setting("layout", "unified", _parse_layout, "who runs the stack: unified", metavar="NAME"),
+            Setting(
+                "layout",
+                "unified",
+                _parse_layout,
+                "who runs the stack: unified, or a thread on the same core (merged) or another (split)",
+                metavar="NAME",
+            ),
             Setting("cores", 1, _parse_cores, "how many cores: 1", metavar="N"),
             Setting(
                 "exit_linger_ms",

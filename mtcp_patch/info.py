@@ -31,7 +31,7 @@ _BY_NATURE = {
 _NOT_YET = {
     "a connection accepted before os.fork": "stays the parent's (socketserver's forking servers are the kernel's)",
     "urgent data (MSG_OOB)": "refused with EINVAL or EOPNOTSUPP",
-    "more than one core, other layouts, tap and packet devices": "refused where they are asked for",
+    "more than one core, tap and packet devices": "refused where they are asked for",
 }
 
 

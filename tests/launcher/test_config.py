@@ -117,7 +117,10 @@ MALFORMED = {
         'device = ["memry"]\n',
         "mtcp_patch.toml:1: device = ['memry']: unknown device 'memry'; did you",
     ),
-    "layout to come": ('layout = "split"\n', "mtcp_patch.toml:1: layout = 'split': layout split is not there yet"),
+    "unknown layout": (
+        'layout = "spilt"\n',
+        "mtcp_patch.toml:1: layout = 'spilt': expected unified, merged or split; did",
+    ),
     "cores to come": ("cores = 4\n", "mtcp_patch.toml:1: cores = 4: more than one core is not there yet"),
     "out of range": ("exit_linger_ms = 60001\n", "expected a whole number from 0 to 60000"),
 }

@@ -1,6 +1,7 @@
 //! Settings, status and the life of the process: the functions that `lifecycle.py`, `info.py` and
 //! the launcher call. None of them is hot.
 
+use mtcp_host::layout::Layout;
 use mtcp_host::runtime::{Runtime, Settings, Vfd, SOCKET_OPTIONS};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
@@ -25,8 +26,13 @@ pub fn configure(settings: &Bound<'_, PyDict>) -> PyResult<()> {
             }
             "verbose" => s.verbose = value.extract()?,
             "exit_linger_ms" => s.exit_linger_ms = value.extract()?,
-            // The launcher's to enforce, and one shape each so far: config.py refuses the others.
-            "require" | "layout" | "cores" => {}
+            "layout" => {
+                let name: String = value.extract()?;
+                s.layout = Layout::from_name(&name)
+                    .ok_or_else(|| PyValueError::new_err(format!("unknown layout {name:?}")))?;
+            }
+            // The launcher's to enforce; one core is all so far: config.py refuses more.
+            "require" | "cores" => {}
             other => return Err(PyValueError::new_err(format!("unknown setting {other:?}"))),
         }
     }

@@ -11,6 +11,8 @@ pub mod errno;
 #[cfg(not(loom))]
 pub mod interrupt;
 #[cfg(not(loom))]
+pub mod layout;
+#[cfg(not(loom))]
 mod netlink;
 #[cfg(not(loom))]
 pub mod route;
@@ -18,6 +20,8 @@ pub mod route;
 pub mod runtime;
 #[cfg(not(loom))]
 pub mod runtime_fd;
+#[cfg(not(loom))]
+mod stack_thread;
 mod sync;
 #[cfg(not(loom))]
 pub mod sys;

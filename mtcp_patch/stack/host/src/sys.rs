@@ -263,16 +263,20 @@ pub fn random_seed() -> Result<[u8; 32], Errno> {
     }
 }
 
-/// Blocks every signal in the calling thread, so that the kernel gives them to the program's own
-/// threads: a stack thread that took a SIGINT would delay Ctrl-C until the main thread woke.
-pub fn block_all_signals() {
-    // SAFETY: an all-zero sigset_t is a valid object for sigfillset to fill, and both calls
-    // only touch it and the calling thread's mask.
+/// Runs `f` while every signal is blocked in the calling thread, and thus in the threads that `f`
+/// starts, from their first instruction on.
+pub fn with_signals_blocked<T>(f: impl FnOnce() -> T) -> T {
+    // SAFETY: an all-zero sigset_t is a valid object for sigfillset to fill.
+    let (mut all, mut before): (libc::sigset_t, libc::sigset_t) = unsafe { std::mem::zeroed() };
+    // SAFETY: both sets are live, and the calls touch only them and the calling thread's mask.
     unsafe {
-        let mut set: libc::sigset_t = std::mem::zeroed();
-        libc::sigfillset(&mut set);
-        libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
+        libc::sigfillset(&mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
     }
+    let result = f();
+    // SAFETY: `before` was filled by the call above.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut()) };
+    result
 }
 
 /// The user at the other end of a connected AF_UNIX socket.

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::Shared;
 use crate::runtime_fd::RuntimeFd;
+use crate::stack_thread;
 use crate::sys;
 
 /// How long a client may take to read its document.
@@ -65,9 +66,7 @@ pub(super) fn start(shared: &Arc<Shared>, configured: Option<String>) -> Option<
     let dir = directory(configured);
     let weak = Arc::downgrade(shared);
     let started = open(&dir).and_then(|(listener, path)| {
-        std::thread::Builder::new()
-            .name("mtcp-control".to_owned())
-            .spawn(move || serve(&listener, &weak))?;
+        stack_thread::spawn("mtcp-control", move || serve(&listener, &weak))?;
         Ok(path)
     });
     match started {
@@ -84,7 +83,6 @@ pub(super) fn start(shared: &Arc<Shared>, configured: Option<String>) -> Option<
 }
 
 fn serve(listener: &UnixListener, shared: &Weak<Shared>) {
-    sys::block_all_signals();
     loop {
         // accept4(2) holds a free number all the while it waits, and the program's dup2 onto that
         // number fails with EBUSY: it is called when there is somebody.

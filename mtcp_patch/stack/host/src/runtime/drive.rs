@@ -28,16 +28,30 @@ impl Inner {
         busy
     }
 
-    /// A turn driven by an application thread, which keeps the TCP thread at rest.
+    /// A turn driven by an application thread, which keeps the TCP thread at rest; in the layouts where
+    /// that one alone drives, it is told what there is to do.
     #[inline]
     pub fn app_turn(&mut self) -> bool {
         self.app_turns = self.app_turns.wrapping_add(1);
+        if !self.layout.application_drives() {
+            return self.leave_to_tcp_thread();
+        }
         let busy = self.turn();
         // This thread may go on to compute, while whoever sleeps does not know of a new timer.
         if !self.timers_are_watched() {
             self.wake_tcp_thread();
         }
         busy
+    }
+
+    /// Loopback is delivered within the call, as by the kernel; packets are the TCP thread's.
+    fn leave_to_tcp_thread(&mut self) -> bool {
+        let busy = self.shard.has_output(MEMORY) && self.turn();
+        self.flush_events();
+        if busy || self.has_output() || !self.timers_are_watched() {
+            self.wake_tcp_thread();
+        }
+        false
     }
 
     fn batch(&mut self) -> bool {

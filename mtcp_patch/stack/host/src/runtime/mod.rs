@@ -41,6 +41,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::ThreadId;
 
 use crate::errno::Errno;
+use crate::layout::Layout;
 use crate::runtime_fd::RuntimeFd;
 use crate::sync::gate::Gate;
 use crate::sync::published::Published;
@@ -146,9 +147,11 @@ impl Runtime {
         let mut settings = settings;
         sysctl::read_keepalive(&mut settings.engine);
         let shared = Shared::new(&settings)?;
-        Self::start_tcp_thread(&shared)?;
+        Self::start_tcp_thread(&shared, settings.layout)?;
         let control_path = control::start(&shared, settings.control_dir.clone());
-        Ok(Self { shared, spin: Spin::new(), settings, control_path })
+        // On the TCP thread's core a thread that polls would only keep it from running.
+        let spin = Spin::new(settings.layout != Layout::Merged);
+        Ok(Self { shared, spin, settings, control_path })
     }
 
     /// Whether the process's runtime was built.

@@ -2,6 +2,8 @@
 
 use mtcp_engine::Config;
 
+use crate::layout::Layout;
+
 /// Settings of a process's runtime.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -14,6 +16,8 @@ pub struct Settings {
     pub exit_linger_ms: u64,
     /// Where the control socket's directory is; `None` for the default.
     pub control_dir: Option<String>,
+    /// Who drives.
+    pub layout: Layout,
     /// The engine's limits.
     pub engine: Config,
 }
@@ -25,6 +29,7 @@ impl Default for Settings {
             verbose: 0,
             exit_linger_ms: 5000,
             control_dir: None,
+            layout: Layout::default(),
             engine: Config::default(),
         }
     }

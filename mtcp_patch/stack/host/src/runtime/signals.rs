@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use super::Runtime;
 use crate::errno::Errno;
 use crate::runtime_fd::RuntimeFd;
+use crate::stack_thread;
 use crate::sys;
 
 const SIGNALS: [libc::c_int; 2] = [libc::SIGTERM, libc::SIGHUP];
@@ -71,7 +72,7 @@ pub(super) fn start() -> Result<(), Errno> {
     }
     let wake = sys::eventfd()?;
     WAKE_FD.store(wake.as_raw_fd(), Ordering::Relaxed);
-    std::thread::Builder::new().name("mtcp-signal".to_owned()).spawn(move || wait(&wake))?;
+    stack_thread::spawn("mtcp-signal", move || wait(&wake))?;
     OWNER.store(pid, Ordering::Relaxed);
     for signal in SIGNALS {
         if is_default(signal) {
@@ -82,7 +83,6 @@ pub(super) fn start() -> Result<(), Errno> {
 }
 
 fn wait(wake: &RuntimeFd) {
-    sys::block_all_signals();
     let mut fds = [sys::readable(wake.as_raw_fd())];
     // All signals are blocked: nothing but the handler's write ends this.
     while sys::ppoll(&mut fds, None).is_err() {}

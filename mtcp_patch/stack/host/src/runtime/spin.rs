@@ -44,19 +44,21 @@ impl Drop for Contending {
 
 /// The current bound, doubled by success and halved by failure.
 pub(super) struct Spin {
+    allowed: bool,
     budget_us: AtomicU32,
     skipped: AtomicU32,
 }
 
 impl Spin {
-    pub const fn new() -> Self {
-        Self { budget_us: AtomicU32::new(MAX_US), skipped: AtomicU32::new(0) }
+    /// One that looks once only where polling is not `allowed`.
+    pub const fn new(allowed: bool) -> Self {
+        Self { allowed, budget_us: AtomicU32::new(MAX_US), skipped: AtomicU32::new(0) }
     }
 
     /// Calls `look` at least once, then until it finds something or the time is up.
     pub fn run(&self, mut look: impl FnMut() -> usize) -> usize {
         let found = look();
-        if found > 0 || CONTENDERS.load(Ordering::Relaxed) > 0 {
+        if found > 0 || !self.allowed || CONTENDERS.load(Ordering::Relaxed) > 0 {
             return found;
         }
         // The counters steer only this heuristic, so no ordering with other memory is needed.
@@ -90,7 +92,7 @@ mod tests {
 
     #[test]
     fn looks_at_least_once_and_gives_up_spinning_when_it_never_pays() {
-        let spin = Spin::new();
+        let spin = Spin::new(true);
         let mut looks = 0u32;
         for _ in 0..8 {
             spin.run(|| {
@@ -109,8 +111,19 @@ mod tests {
     }
 
     #[test]
+    fn looks_once_only_where_polling_is_not_allowed() {
+        let spin = Spin::new(false);
+        let mut looks = 0u32;
+        spin.run(|| {
+            looks += 1;
+            0
+        });
+        assert_eq!(looks, 1);
+    }
+
+    #[test]
     fn success_restores_the_budget() {
-        let spin = Spin::new();
+        let spin = Spin::new(true);
         spin.budget_us.store(8, Ordering::Relaxed);
         let mut calls = 0;
         let found = spin.run(|| {

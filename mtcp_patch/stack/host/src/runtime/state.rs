@@ -16,6 +16,7 @@ use super::settings::Settings;
 use super::vfd::{Vfd, VfdTable};
 use super::watcher::{Watcher, ALWAYS, ERR, HUP, IN, OUT};
 use crate::errno::Errno;
+use crate::layout::Layout;
 use crate::runtime_fd::RuntimeFd;
 use crate::sys;
 
@@ -72,6 +73,8 @@ pub(super) struct Inner {
     pub tcp_until: Option<Instant>,
     /// Wakes the TCP thread.
     kick: Arc<RuntimeFd>,
+    /// Who drives.
+    pub layout: Layout,
     /// Turns driven by application threads.
     pub app_turns: u64,
     /// Raised when the TCP thread shall end.
@@ -103,6 +106,7 @@ impl Inner {
             tcp_thread: TcpThread::Ticking,
             tcp_until: None,
             kick,
+            layout: settings.layout,
             app_turns: 0,
             stopping: false,
             clock: Clock::Real(std::time::Instant::now()),

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use super::state::{Inner, Sleeper, TcpThread};
 use super::{Runtime, Shared};
+use crate::layout::{self, Layout};
+use crate::stack_thread;
 use crate::sys::{self, pollfd};
 
 /// The bound within which the TCP thread takes over.
@@ -22,15 +24,21 @@ const TICKS_BEFORE_DORMANT: u32 = 20;
 
 impl Runtime {
     /// Starts the thread; called once, when the first socket needs it.
-    pub(super) fn start_tcp_thread(shared: &Arc<Shared>) -> std::io::Result<()> {
+    pub(super) fn start_tcp_thread(shared: &Arc<Shared>, layout: Layout) -> std::io::Result<()> {
         let shared = Arc::clone(shared);
-        std::thread::Builder::new().name("mtcp-tcp".to_owned()).spawn(move || run(&shared))?;
-        Ok(())
+        let cores = layout.cores_beside_caller();
+        stack_thread::spawn("mtcp-tcp", move || {
+            // A core that was taken away meanwhile leaves the choice to the scheduler.
+            let _ = cores.map(|cores| layout::run_on(&cores));
+            run(&shared);
+        })
     }
 }
 
 /// What to sleep on next.
 enum Sleep {
+    /// Not at all, only a moment without the lock.
+    No,
     Tick,
     Kick,
     Devices(Option<Duration>),
@@ -39,7 +47,6 @@ enum Sleep {
 }
 
 fn run(shared: &Shared) {
-    sys::block_all_signals();
     let mut seen_turns = 0;
     let mut quiet_ticks = 0;
     let mut fds: Vec<pollfd> = Vec::new();
@@ -59,6 +66,7 @@ fn run(shared: &Shared) {
         };
         let timeout = match sleep {
             Sleep::End => return,
+            Sleep::No => Some(Duration::ZERO),
             Sleep::Tick => Some(TICK),
             Sleep::Kick => None,
             Sleep::Timer(t) => Some(t),
@@ -81,6 +89,9 @@ fn decide(inner: &mut Inner, moved: bool, quiet_ticks: u32) -> Sleep {
         return Sleep::End;
     }
     inner.tcp_until = None;
+    if !inner.layout.application_drives() {
+        return drive_alone(inner);
+    }
     if let Some(sleeper) = inner.sleeper {
         return beside_sleeper(inner, sleeper, !moved && quiet_ticks >= TICKS_BEFORE_DORMANT);
     }
@@ -92,6 +103,20 @@ fn decide(inner: &mut Inner, moved: bool, quiet_ticks: u32) -> Sleep {
         inner.tcp_thread = TcpThread::Ticking;
         return Sleep::Tick;
     }
+    sleep_on_devices(inner)
+}
+
+/// The layouts `merged` and `split`: no application thread drives.
+fn drive_alone(inner: &mut Inner) -> Sleep {
+    if inner.turn() {
+        inner.tcp_thread = TcpThread::Ticking;
+        return Sleep::No;
+    }
+    sleep_on_devices(inner)
+}
+
+/// Nothing is left to do now.
+fn sleep_on_devices(inner: &mut Inner) -> Sleep {
     let next = inner.shard.next_timeout();
     let mut due = next.map(|t| inner.until(t));
     if inner.has_output() {

@@ -145,7 +145,7 @@ impl Inner {
             fds.push(sys::readable(w.fd()));
         }
         let mut timeout = deadline.map(|d| d.saturating_duration_since(Clock::now()));
-        let driver = self.sleeper.is_none();
+        let driver = self.sleeper.is_none() && self.layout.application_drives();
         if driver {
             let until = self.shard.next_timeout();
             self.sleeper = Some(Sleeper { watcher: index, until, foreign: false });

@@ -156,7 +156,12 @@ impl Runtime {
 
     /// What a foreign event loop must poll for reading besides the set's eventfd.
     pub fn device_fds(&self) -> Vec<RawFd> {
-        self.lock().devices.fds().collect()
+        let inner = self.lock();
+        if inner.layout.application_drives() {
+            inner.devices.fds().collect()
+        } else {
+            Vec::new()
+        }
     }
 
     /// Drives the stack once. True when work remains.
@@ -171,7 +176,7 @@ impl Runtime {
         let Some(watcher) = inner.set_mut(w) else { return };
         watcher.foreign_sleep(begin);
         if begin {
-            if inner.sleeper.is_some() {
+            if inner.sleeper.is_some() || !inner.layout.application_drives() {
                 return;
             }
             inner.sleeper = Some(Sleeper { watcher: w.index, until: None, foreign: true });
