@@ -3,12 +3,14 @@
 //! Our initial sequence number is the memory:
 //!
 //! ```text
-//!   ISS = F(4-tuple) + SEG.SEQ + | period (8 bits) | G(4-tuple, SEG.SEQ, period) + MSS index (24) |
+//!   ISS = F(4-tuple) + SEG.SEQ + | period (5 bits) | MSS index (3) | G(the same, both) (24) |
 //! ```
 //! F and G are keyed hashes, the period counts minutes. Whoever acknowledges ISS has received it,
 //! not long ago. SEG.SEQ and F keep the numbers of one 4-tuple apart from those of another and from
-//! those of its own past. Where the peer has timestamps, the low bits of ours carry the rest of its
-//! SYN (its window scale, SACK-permitted, ECN), and come back in TSecr.
+//! those of its own past. G is at the low end, so that the numbers beside a cookie are none: one
+//! more acknowledges the FIN of a connection without text. Where the peer has timestamps, the low
+//! bits of ours carry the rest of its SYN (its window scale, SACK-permitted, ECN), and come back
+//! in TSecr.
 
 use super::request::Syn;
 use super::timestamps::Timestamps;
@@ -24,6 +26,10 @@ const MSS: [u16; 8] = [48, 536, 1220, 1360, 1420, 1440, 1460, 8940];
 
 const HASH_BITS: u32 = 24;
 const HASH_MASK: u32 = (1 << HASH_BITS) - 1;
+const INDEX_BITS: u32 = MSS.len().ilog2();
+const INDEX_MASK: u32 = (1 << INDEX_BITS) - 1;
+const PERIOD_BITS: u32 = 32 - HASH_BITS - INDEX_BITS;
+const PERIOD_MASK: u64 = (1 << PERIOD_BITS) - 1;
 
 /// What our timestamp says besides the time.
 const NO_WSCALE: u32 = 0xf;
@@ -38,8 +44,17 @@ fn base(secrets: &Secrets, local: &SocketAddr, remote: &SocketAddr, irs: Seq) ->
     Seq(secrets.of_tuple_and(local, remote, 2, 0)) + irs.0
 }
 
-fn check(secrets: &Secrets, local: &SocketAddr, remote: &SocketAddr, irs: Seq, period: u64) -> u32 {
-    secrets.of_tuple_and(local, remote, 3, period << 32 | u64::from(irs.0))
+/// All bits of the 32 but F's, for a SYN to `local` with the number `irs`.
+fn word(
+    secrets: &Secrets,
+    (local, remote): (&SocketAddr, &SocketAddr),
+    irs: Seq,
+    period: u64,
+    index: u32,
+) -> u32 {
+    let said = period << INDEX_BITS | u64::from(index & INDEX_MASK);
+    let check = secrets.of_tuple_and(local, remote, 3, said << 32 | u64::from(irs.0));
+    (said as u32) << HASH_BITS | (check & HASH_MASK)
 }
 
 fn period(now: Instant) -> u64 {
@@ -49,9 +64,7 @@ fn period(now: Instant) -> u64 {
 /// The initial sequence number that remembers `syn`; `mss` is what the peer takes.
 pub(crate) fn issue(secrets: &Secrets, now: Instant, syn: &Syn, mss: u32) -> Seq {
     let index = MSS.iter().rposition(|m| u32::from(*m) <= mss).unwrap_or(0) as u32;
-    let period = period(now);
-    let check = check(secrets, &syn.dst, &syn.src, syn.seq, period);
-    let word = (period as u32) << HASH_BITS | (check.wrapping_add(index) & HASH_MASK);
+    let word = word(secrets, (&syn.dst, &syn.src), syn.seq, period(now), index);
     base(secrets, &syn.dst, &syn.src, syn.seq) + word
 }
 
@@ -82,14 +95,18 @@ pub(crate) fn redeem(
     seg: &Segment<'_>,
 ) -> Option<Syn> {
     let irs = seg.seq - 1;
-    let word = (seg.ack - 1).0.wrapping_sub(base(secrets, &seg.dst, &seg.src, irs).0);
+    let got = (seg.ack - 1).0.wrapping_sub(base(secrets, &seg.dst, &seg.src, irs).0);
+    let said = got >> HASH_BITS;
     let current = period(now);
-    let age = (current as u8).wrapping_sub((word >> HASH_BITS) as u8);
-    if u64::from(age) >= SYN_COOKIE_PERIODS {
+    let age = current.wrapping_sub(u64::from(said >> INDEX_BITS)) & PERIOD_MASK;
+    if age >= SYN_COOKIE_PERIODS {
         return None;
     }
-    let issued = current.checked_sub(u64::from(age))?;
-    let index = word.wrapping_sub(check(secrets, &seg.dst, &seg.src, irs, issued)) & HASH_MASK;
+    let issued = current.checked_sub(age)?;
+    let index = said & INDEX_MASK;
+    if got != word(secrets, (&seg.dst, &seg.src), irs, issued, index) {
+        return None;
+    }
     let mss = *MSS.get(index as usize)?;
     let mut syn = Syn { seq: irs, flags: Flags::SYN, mss: Some(mss), ..Syn::of(seg) };
     let Some((value, echo)) = seg.options.timestamps.filter(|_| timestamps) else {
@@ -162,8 +179,8 @@ mod tests {
     #[test]
     fn a_cookie_is_good_for_its_period_and_the_next() {
         let secrets = Secrets::new([1; 16]);
-        // Around zero and where the eight bits of the period start again.
-        for first in [0, 255 * SYN_COOKIE_PERIOD_US, 256 * SYN_COOKIE_PERIOD_US] {
+        // Around zero and where the five bits of the period start again.
+        for first in [0, 31 * SYN_COOKIE_PERIOD_US, 32 * SYN_COOKIE_PERIOD_US] {
             let syn = syn(1, 5);
             let begin = Instant::from_micros(first);
             let cookie = issue(&secrets, begin, &syn, 1460);
@@ -191,6 +208,20 @@ mod tests {
         }
         let stranger = Secrets::new([2; 16]);
         assert_eq!(redeem(&stranger, true, now, &answer(&mine, cookie)), None);
+    }
+
+    /// Whoever acknowledges more than the SYN answers a connection that is gone: it must not come
+    /// back with another MSS.
+    #[test]
+    fn the_numbers_beside_a_cookie_are_none() {
+        let (secrets, now) = (Secrets::new([1; 16]), Instant::from_micros(1 << 40));
+        for mss in MSS {
+            let syn = syn(1000, 5);
+            let cookie = issue(&secrets, now, &syn, u32::from(mss));
+            let good = |iss: Seq| redeem(&secrets, true, now, &answer(&syn, iss)).is_some();
+            assert!(good(cookie));
+            assert!((1..=64).all(|off: u32| !good(cookie + off) && !good(cookie - off)), "{mss}");
+        }
     }
 
     /// A guess hits one of 8 sizes in one of 2 periods among 2^32 numbers: once in 2^28 times.
