@@ -6,6 +6,7 @@ import argparse
 import signal
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import NoReturn
 
@@ -30,7 +31,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--setting", action="append", choices=sorted(SETTINGS), help="K, X, M; all when none is given")
     parser.add_argument("--row", action="append", default=[], help="only cases whose id begins with this")
     parser.add_argument("--pairs", type=int, default=LEAST_PAIRS, help=f"at least {LEAST_PAIRS} (default)")
-    parser.add_argument("--seconds", type=float, default=1.0, help="measured time of a run (default 1)")
+    parser.add_argument("--seconds", type=float, default=0.7, help="measured time of a run (default 0.7)")
     args = parser.parse_args(argv)
     unknown = [name for name in args.commands if name not in COMMANDS and name != "page"]
     if unknown:
@@ -58,12 +59,14 @@ def measure(args: argparse.Namespace, names: list[str], document: results.Docume
     with tempfile.TemporaryDirectory(prefix="mtcpb-", dir="/tmp") as runtime_dir:  # short: sun_path has 108 bytes
         run.RUNTIME_DIR.name = runtime_dir
         for name in names:
+            begun = time.monotonic()
             print(f"== {name}", file=sys.stderr, flush=True)
             taken = stamp.take(quick=plan.quick, pairs=plan.pairs, seconds=plan.measure_ms / 1000)
             if taken["busy_before"] > stamp.BUSY_SHARE:
                 print(f"bench: the machine is busy: {taken['busy_before']:.0%} of both cores", file=sys.stderr)
             document = results.merged(document, name, taken, COMMANDS[name](plan))
             results.write(args.out / results.NAME, document)
+            print(f"== {name}: {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
     return document
 
 

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -23,6 +24,8 @@ READY_SECONDS = 20.0
 LOOK_SECONDS = 0.01
 LISTEN = "0A"  # of /proc/net/tcp
 PR_SET_PDEATHSIG = 1
+# Of every child: idle connections are descriptors. What Linux allows a process unless it is told otherwise (nr_open).
+DESCRIPTORS = 1 << 20
 PROGRAMS = Path(__file__).with_name("programs")
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -53,6 +56,7 @@ class Child:
             # The bench may be killed: its children go with it.
             _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
             os.sched_setaffinity(0, {core})
+            resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
             if namespace is not None:
                 setns(namespace.path)
 
@@ -72,10 +76,12 @@ class Child:
         return os.pread(self._errors.fileno(), size, 0).decode(errors="replace").strip()
 
     def fail(self, what: str) -> BenchError:
-        """An error that says what the child said."""
+        """An error whose first line says what went wrong, in the child's own words where it has any."""
         status = self.process.poll()
-        ended = "" if status is None else f" (ended with {status})"
-        return BenchError(f"{what}{ended}: {' '.join(self.argv[1:])}\n{self.errors()}".rstrip())
+        said = self.errors().splitlines()
+        reason = said[-1] if said else f"{what}{'' if status is None else f' (ended with {status})'}"
+        rest = "\n".join(said[:-1])
+        return BenchError(f"{reason}\n{what}: {' '.join(self.argv[1:])}\n{rest}".rstrip())
 
     def line(self, seconds: float) -> str:
         """The next line that it writes."""

@@ -18,6 +18,9 @@ CLONE_NEWNET = 0x40000000
 SECONDS = 30
 # Server ports lie below: a port inside the range may be taken by a client's connection.
 EPHEMERAL = (10_000, 65_535)
+VETH_PREFIX = "10.98.0"
+VETH_SERVER = f"{VETH_PREFIX}.8"  # the first of several
+VETH_ADDRESSES = 4
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _numbers = itertools.count(1)
@@ -95,12 +98,14 @@ class Namespace:
             ip("netns", "del", self.name)
 
 
-def join(one: Namespace, other: Namespace, prefix: str = "10.98.0") -> None:
-    """A veth between two namespaces: ``va`` with PREFIX.1 in the first, ``vb`` with PREFIX.2 in the other."""
-    ip("-n", one.name, "link", "add", "va", "type", "veth", "peer", "name", "vb", "netns", other.name)
-    for namespace, name, host in ((one, "va", 1), (other, "vb", 2)):
-        ip("-n", namespace.name, "addr", "add", f"{prefix}.{host}/24", "dev", name)
-        ip("-n", namespace.name, "link", "set", name, "up")
+def join(server: Namespace, load: Namespace) -> None:
+    """A veth between two namespaces: ``va`` at the server's, with several addresses, and ``vb`` at the load's."""
+    ip("-n", server.name, "link", "add", "va", "type", "veth", "peer", "name", "vb", "netns", load.name)
+    addresses = [(server, "va", 8 + number) for number in range(VETH_ADDRESSES)]
+    for namespace, name, host in (*addresses, (load, "vb", 2)):
+        ip("-n", namespace.name, "addr", "add", f"{VETH_PREFIX}.{host}/24", "dev", name)
+    ip("-n", server.name, "link", "set", "va", "up")
+    ip("-n", load.name, "link", "set", "vb", "up")
 
 
 def sweep() -> None:

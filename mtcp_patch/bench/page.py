@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import checks, verdict
+from . import checks, plots, verdict
 from .figures import KERNEL, OURS, Spread, ratio, spread
 from .goals import ROWS
+from .properties import PROPERTIES
+from .results import BadResults
 from .settings import SETTINGS
 
 NAME = "performance.md"
+REASONS = "performance.toml"
 PLOTS = "performance"  # the folder of the plots, beside the page
 
 HEAD = """# Performance
@@ -89,8 +93,8 @@ def environment(document: Document) -> Iterator[str]:
     yield from table(("section", "measured", "commit", "pairs", "load average", "cores busy before", ""), rows)
 
 
-def goals(document: Document) -> Iterator[str]:
-    """The table to reach."""
+def goals(document: Document, reasons: dict[str, str]) -> Iterator[str]:
+    """The table to reach. `reasons`: by setting and id, why a goal is missed."""
     results = section(document, "servers")
     yield "## The table"
     yield ""
@@ -104,12 +108,28 @@ def goals(document: Document) -> Iterator[str]:
             cells.append(found.text())
             if not found.holds and found.what != verdict.NOT_RUN:
                 why = f"not measured: {found.what}" if found.ratio is None else f"below the goal in {found.what}"
-                said.append(f"- {letter}, {row.title}: {why}")
+                reason = reasons.get(f"{letter}/{row.id}")
+                said.append(f"- {letter}, {row.title}: {why}{f'. {reason}' if reason else ''}")
         rows.append((row.title, *cells, row.ceiling))
     yield from table(("case", *SETTINGS, "ceiling (M)"), rows)
     if said:
         yield from said
         yield ""
+
+
+def reasons_in(out: Path) -> dict[str, str]:
+    """`performance.toml` beside the JSON, written by hand: ``[reasons]`` with ``"K/native" = "why, and the profile"``.
+
+    BadResults for a key that is no line of the table: a reason that is shown nowhere is worse than none.
+    """
+    path = out / REASONS
+    if not path.exists():
+        return {}
+    found: dict[str, str] = tomllib.loads(path.read_text()).get("reasons", {})
+    unknown = found.keys() - {f"{letter}/{row.id}" for row in ROWS for letter in row.goals}
+    if unknown:
+        raise BadResults(f"{path}: no line of the table: {', '.join(sorted(unknown))}")
+    return found
 
 
 def both(result: Result, path: str, digits: int | None = None) -> str:
@@ -123,6 +143,10 @@ def median(value: Spread, digits: int | None = None) -> str:
     return value.text(digits).partition(" ")[0]
 
 
+BULK = (
+    ("Gbit/s", "gbit_s", None), ("server µs a MiB", "server_us", 0), ("user", "server_user_us", 0),
+    ("system", "server_system_us", 0), ("both ends µs a MiB", "both_us", 0), ("switches a MiB", "switches", 2),
+)  # fmt: skip
 DETAILS = (
     ("requests/s", "rate", None), ("server µs", "server_us", None), ("user", "server_user_us", None),
     ("system", "server_system_us", None), ("both ends µs", "both_us", None), ("machine µs", "machine_us", None),
@@ -133,7 +157,10 @@ DETAILS = (
 
 def details(results: Sequence[Result]) -> Iterator[str]:
     """Every figure of the cases of one section: ours / the kernel's, medians; ratios with their spread."""
-    head = ("case", "ratio server CPU", "ratio rate", *(name for name, _, _ in DETAILS), "syscalls")
+    columns = BULK if any(r["parameters"].get("mode") in ("send", "receive") for r in results) else DETAILS
+    counted = any(r["syscalls"] for r in results)
+    head = ["case", "ratio server CPU", "ratio rate", *(name for name, _, _ in columns)]
+    head += ["system calls"] if counted else []
     for letter, setting in SETTINGS.items():
         those = [r for r in results if r.get("setting") == letter]
         measured = [r for r in those if "not_measured" not in r]
@@ -145,12 +172,12 @@ def details(results: Sequence[Result]) -> Iterator[str]:
         for r in measured:
             ratios = (ratio(r["pairs"], "server_us"), ratio(r["pairs"], "rate", more_is_better=True))
             calls = " / ".join(f"{r['syscalls'][stack]:.3g}" for stack in (OURS, KERNEL) if stack in r["syscalls"])
-            rows.append(
-                (r["title"], *("–" if s is None else s.text(2) for s in ratios),
-                 *(both(r, path, digits) for _, path, digits in DETAILS), calls)
-            )  # fmt: skip
+            row = [r["title"], *("–" if s is None else s.text(2) for s in ratios)]
+            row += [both(r, path, digits) for _, path, digits in columns]
+            rows.append(row + ([calls] if counted else []))
         if rows:
-            yield "Medians, ours / the kernel's, for a request."
+            unit = "a MiB" if columns is BULK else "a request"
+            yield f"Medians, ours / the kernel's, of {unit}."
             yield ""
             yield from table(head, rows)
         for r in those:
@@ -161,21 +188,99 @@ def details(results: Sequence[Result]) -> Iterator[str]:
         yield ""
 
 
-def contents(document: Document) -> str:
+def properties(document: Document) -> Iterator[str]:
+    """The other goals."""
+    yield "## The other goals"
+    yield ""
+    yield "Bold where the goal holds; ours first. A goal is held in every line that it names."
+    yield ""
+    rows = []
+    for one in PROPERTIES:
+        found = [f"**{text}**" if holds else text for text, holds in one.look(document)]
+        rows.append((one.title, one.goal, "<br>".join(found) or "not measured"))
+    yield from table(("property", "goal", "measured"), rows)
+
+
+def starts(results: Sequence[Result]) -> Iterator[str]:
+    """`startup`: medians of both and of what is added."""
+    rows = []
+    for r in results:
+        both_ms = [Spread.of(pair[stack]["ms"] for pair in r["starts"]) for stack in (OURS, KERNEL)]
+        added = Spread.of(pair[OURS]["ms"] - pair[KERNEL]["ms"] for pair in r["starts"])
+        rows.append((r["title"], *(s.text(1) for s in (*both_ms, added) if s)))
+    yield from table(("start", "patched, ms", "plain, ms", "added, ms"), rows)
+
+
+def flows(results: Sequence[Result]) -> Iterator[str]:
+    """`scale`: the engine by itself."""
+    yield "The engine by itself, both ends of every flow in one shard over its in-process device; CPU of the process."
+    yield ""
+    rows = []
+    for r in results:
+        if "not_measured" in r:
+            rows.append((r["title"], f"not measured: {r['not_measured'].splitlines()[0]}", "", ""))
+            continue
+        some = (Spread.of(run[name] for run in r["runs"]) for name in ("busy_few_ns", "busy_all_ns", "bytes_each"))
+        rows.append((r["title"], *(s.text(0) for s in some if s)))
+    yield from table(("flows", "ns a packet, 64 pairs busy", "ns a packet, all in turn", "bytes a connection"), rows)
+
+
+def idle(results: Sequence[Result]) -> Iterator[str]:
+    """`connections`: memory of idle ones."""
+    rows = []
+    for r in results:
+        if "not_measured" in r:
+            rows.append((r["title"], f"not measured: {r['not_measured'].splitlines()[0]}", "", "", ""))
+            continue
+        spreads = [
+            Spread.of(pair[stack][path] for pair in r["idle"])
+            for stack in (OURS, KERNEL)
+            for path in ("server_bytes", "machine_bytes")
+        ]
+        rows.append((r["title"], *(s.text(0) for s in spreads if s)))
+    yield "Bytes a connection: resident memory of the server's process, and what the machine has less (both ends)."
+    yield ""
+    yield from table(("", "ours: server", "ours: machine", "kernel: server", "kernel: machine"), rows)
+
+
+SPECIAL = {"startup": starts, "scale": flows}
+SECTIONS = {
+    "servers": "Servers",
+    "startup": "Start-up",
+    "convoy": "Beside a computing thread",
+    "latency": "Latency under load",
+    "messages": "Messages",
+    "bulk": "Bulk",
+    "connections": "Connections",
+    "scale": "Scale",
+    "layout": "Layouts",
+}
+
+
+def contents(document: Document, reasons: dict[str, str] | None = None) -> str:
     """The whole page."""
-    lines = [HEAD]
-    lines += environment(document)
-    lines += goals(document)
-    if section(document, "servers"):
-        lines += ["## Servers", "", f"![ratios]({PLOTS}/servers.svg)", ""]
-        lines += details(section(document, "servers"))
+    lines = [HEAD, *environment(document), *goals(document, reasons or {}), *properties(document)]
+    for name, title in SECTIONS.items():
+        results = section(document, name)
+        if not results:
+            continue
+        lines += [f"## {title}", ""]
+        if name in plots.PLOTS:
+            lines += [f"![{title}]({PLOTS}/{name}.svg)", ""]
+        if name in SPECIAL:
+            lines += SPECIAL[name](results)
+            continue
+        lines += details([r for r in results if "pairs" in r])
+        others = [r for r in results if "pairs" not in r]
+        if name == "connections" and others:
+            lines += idle(others)
+        elif others:
+            lines += [f"- {r['title']}: not measured: {r['not_measured'].splitlines()[0]}" for r in others] + [""]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def write(document: Document, out: Path) -> None:
     """The page, and its plots where matplotlib is installed."""
-    from . import plots
-
     out.mkdir(parents=True, exist_ok=True)
     plots.write(document, out / PLOTS)
-    (out / NAME).write_text(contents(document))
+    (out / NAME).write_text(contents(document, reasons_in(out)))

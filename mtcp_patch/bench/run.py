@@ -84,6 +84,8 @@ class Case:
     saturates: bool = True
     # The whole distribution of the latencies is kept, for a plot; else its marks only.
     distribution: bool = False
+    # Two more runs, in which the server's system calls are counted.
+    count_syscalls: bool = False
 
     def parameters(self) -> dict[str, Any]:
         """For the JSON."""
@@ -215,7 +217,7 @@ def in_pairs(case: Case, *, stacks: Sequence[str] = (OURS, KERNEL), say: Say = s
             runs = {stack: measure(case, stack) for stack in order}
             result["pairs"].append({stack: runs[stack] for stack in stacks})
         short = replace(case, load=replace(case.load, measure_ms=max(100, case.load.measure_ms // 4)))
-        for stack in stacks:
+        for stack in stacks if case.count_syscalls else ():
             result["syscalls"][stack] = measure(short, stack, count_syscalls=True)["syscalls"]
     except (BenchError, OSError) as error:
         result["not_measured"] = str(error)

@@ -12,9 +12,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from .figures import KERNEL, OURS
-from .namespaces import Namespace, join
+from .namespaces import VETH_SERVER, Namespace, join
 
 SERVER_VETH, LOAD_VETH = "xdp:va", "xdp:vb"
+# Maximum segment lifetime of the load's own stack.
+LOAD_MSL_MS = 50
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,9 @@ class Place:
 
     def load_words(self) -> list[str]:
         """For the native load."""
-        return stack_words(self.load_devices)
+        words = stack_words(self.load_devices)
+        # Or a client that opens tens of thousands of connections a second has no port left after two.
+        return words if self.load_devices is None else [*words, "--msl", str(LOAD_MSL_MS)]
 
     def server_words(self) -> list[str]:
         """For a native server."""
@@ -91,7 +95,7 @@ def arranged(letter: str, stack: str, made: Sequence[Namespace]) -> Place:
             return Place(server, load, "127.0.0.1", ["xdp:lo"], None, "kernel")
         case "X", _:
             devices = [SERVER_VETH] if stack == OURS else None
-            return Place(server, load, "10.98.0.1", devices, [LOAD_VETH], LOAD_VETH)
+            return Place(server, load, VETH_SERVER, devices, [LOAD_VETH], LOAD_VETH)
         case "M", _ if stack == OURS:
             return Place(server, load, "127.0.0.1", ["memory"], ["memory"], "memory")
         case (("K" | "M"), _) if stack == KERNEL:

@@ -6,29 +6,23 @@ from ..plan import Plan, Results, in_settings
 from ..run import Case, Load, Server, in_pairs
 
 CONGESTION = "net.ipv4.tcp_congestion_control"
-# Seen from the load: what its server does.
-WAYS = {"send": "sink", "receive": "source"}
+# The load's part, the server's, and how it is called. Seen from the server.
+WAYS = (("send", "sink", "receives"), ("receive", "source", "sends"))
+# The kernel's default may be BBR, which paces: reno as well, so that this is not what is compared.
+POINTS = (("python", None), ("python", "reno"), ("native", None))
 
 
 def cases(plan: Plan, letter: str) -> list[Case]:
-    """Both ways, by Python and native."""
+    """Both ways, by a Python server and a native one."""
     found = []
-    for congestion in (None, "reno"):
-        if plan.quick and congestion:
-            continue
-        sysctls = {CONGESTION: congestion} if congestion else {}
-        # The kernel's default here may be BBR, which paces: reno as well, so that this is not what is compared.
-        under = f"the kernel under {congestion or 'its default'}"
-        for mode, kind in WAYS.items():
-            for program in ("bulk", "native"):
-                words = ("--kind", kind) if program == "bulk" else (kind,)
-                title = f"{'to' if mode == 'send' else 'from'} a {'Python' if program == 'bulk' else 'native'} server"
-                load = plan.timed(Load(mode=mode, connections=1))
-                name = f"{program}-{mode}-{congestion or 'default'}"
-                found.append(
-                    Case(name, f"{title}, {under}", letter, Server(program, words), load, plan.pairs,
-                         sysctls, saturates=False)
-                )  # fmt: skip
+    for kind_of_server, congestion in POINTS[:1] if plan.quick else POINTS:
+        for mode, kind, does in WAYS:
+            server = Server("bulk", ("--kind", kind)) if kind_of_server == "python" else Server("native", (kind,))
+            title = f"a {kind_of_server} server {does}, the kernel under {congestion or 'its default'}"
+            name = f"{kind_of_server}-{kind}-{congestion or 'default'}"
+            load = plan.timed(Load(mode=mode, connections=1))
+            sysctls = {CONGESTION: congestion} if congestion else {}
+            found.append(Case(name, title, letter, server, load, plan.pairs, sysctls, saturates=False))
     return found
 
 

@@ -2,59 +2,54 @@
 
 from __future__ import annotations
 
+from ..children import BenchError
 from ..figures import KERNEL, spread
 from ..plan import Plan, Results
 from ..run import Case, Load, Server, in_pairs, measure
 
-SHARES = (0.1, 0.2, 0.4, 0.6, 0.8)
-QUICK_SHARES = (0.1, 0.8)
+SHARES = (10, 20, 40, 60, 80)
+QUICK_SHARES = (10, 80)
 CONNECTIONS = 64
+# The whole curve for the first; of the others only its end, where goals are.
 SERVERS = (("selectors", Server("selectors_echo")), ("native", Server("native")))
+FULL_RUNS = 3
 
 
 def ping_pong(plan: Plan, letter: str, name: str, server: Server) -> Case:
     """One connection, one message at a time."""
+    load = plan.timed(Load(connections=1))
     title = f"{name} echo, one connection, ping-pong"
-    return Case(
-        f"{name}-ping-pong",
-        title,
-        letter,
-        server,
-        plan.timed(Load(connections=1)),
-        plan.pairs,
-        saturates=False,
-        distribution=True,
-    )
+    case_id = f"{name}-ping-pong"
+    return Case(case_id, title, letter, server, load, plan.pairs, saturates=False, distribution=True)
 
 
-def at_share(plan: Plan, letter: str, name: str, server: Server, share: float, full: float) -> Case:
+def at_share(plan: Plan, letter: str, name: str, server: Server, percent: int, full: float) -> Case:
     """One point of the curve."""
-    load = plan.timed(Load(mode="open", connections=CONNECTIONS, rate=round(share * full)))
-    title = f"{name} echo at {share:.0%} of {full:,.0f} requests a second"
-    return Case(
-        f"{name}-{share:.0%}".rstrip("%"), title, letter, server, load, plan.pairs, saturates=False, distribution=True
-    )
+    load = plan.timed(Load(mode="open", connections=CONNECTIONS, rate=round(full * percent / 100)))
+    title = f"{name} echo at {percent} % of {full:,.0f} requests a second"
+    case_id = f"{name}-{percent}"
+    return Case(case_id, title, letter, server, load, plan.pairs, saturates=False, distribution=True)
 
 
 def full_rate(plan: Plan, letter: str, name: str, server: Server) -> float:
     """What the kernel's server reaches in a closed loop: the 100 % of both stacks."""
     closed = Case(name, name, letter, server, plan.timed(Load(connections=CONNECTIONS)), plan.pairs)
-    found = spread([{KERNEL: measure(closed, KERNEL)} for _ in range(3)], KERNEL, "rate")
-    assert found is not None
+    found = spread([{KERNEL: measure(closed, KERNEL)} for _ in range(FULL_RUNS)], KERNEL, "rate")
+    if found is None:
+        raise BenchError("no rate")
     return found.median
 
 
 def run(plan: Plan) -> Results:
     """In K and M."""
     results: Results = []
-    for letter in plan.settings:
-        if letter == "X":
-            continue
-        for name, server in SERVERS:
+    for letter in (letter for letter in plan.settings if letter != "X"):
+        for number, (name, server) in enumerate(SERVERS):
             if not plan.wants(name):
                 continue
             results.append(in_pairs(ping_pong(plan, letter, name, server), say=plan.say))
+            shares = QUICK_SHARES if plan.quick else SHARES
             full = full_rate(plan, letter, name, server)
-            for share in QUICK_SHARES if plan.quick else SHARES:
-                results.append(in_pairs(at_share(plan, letter, name, server, share, full), say=plan.say))
+            for percent in shares if number == 0 else shares[-1:]:
+                results.append(in_pairs(at_share(plan, letter, name, server, percent, full), say=plan.say))
     return results

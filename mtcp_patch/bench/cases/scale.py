@@ -10,16 +10,17 @@ from ..stamp import SERVER_CORE
 
 FLOWS = (1_000, 10_000, 100_000, 1_000_000)
 SECONDS = 120.0
+RUNS = 2
 
 
 def run(plan: Plan) -> Results:
-    """Three times each: no kernel to compare with, and CPU time of a process that does nothing else."""
+    """Some times each: no kernel to compare with, and CPU time of a process that does nothing else."""
     results: Results = []
     for flows in FLOWS if not plan.quick else (FLOWS[0], FLOWS[-1]):
         result: dict[str, object] = {"id": f"flows-{flows}", "title": f"{flows:,} flows", "runs": []}
         try:
             runs = []
-            for _ in range(1 if plan.quick else 3):
+            for _ in range(1 if plan.quick else RUNS):
                 argv = native("scale", "--flows", str(flows))
                 options = {"core": SERVER_CORE, "namespace": None, "runtime_dir": running.RUNTIME_DIR.name}
                 with child(argv, **options) as engine:

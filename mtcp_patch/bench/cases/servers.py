@@ -10,7 +10,16 @@ from ..run import Case, in_pairs
 def cases(plan: Plan, letter: str) -> list[Case]:
     """The rows of a setting."""
     return [
-        Case(row.id, row.title, letter, row.server, plan.timed(row.load), plan.pairs, saturates=row.saturates)
+        Case(
+            row.id,
+            row.title,
+            letter,
+            row.server,
+            plan.timed(row.load),
+            plan.pairs,
+            saturates=row.saturates,
+            count_syscalls=True,
+        )
         for row in ROWS
         if row.quick or not plan.quick
     ]

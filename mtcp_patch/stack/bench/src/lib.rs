@@ -53,7 +53,7 @@ fn on_a_stack(
         "kernel" => kernel(given, &mut Kernel::new().map_err(failed)?),
         "ours" => {
             let devices = given.all("device").map(str::to_owned).collect();
-            let mut stack = Ours::new(devices)?;
+            let mut stack = Ours::new(devices, given.number("msl", 0)?)?;
             let result = ours(given, &mut stack);
             stack.end();
             result

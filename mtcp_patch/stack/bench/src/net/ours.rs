@@ -38,13 +38,18 @@ fn id(vfd: Vfd) -> Id {
 }
 
 impl Ours {
-    /// Opens the devices, besides `memory`.
+    /// Opens the devices, besides `memory`. `msl_ms`: the maximum segment lifetime in milliseconds;
+    /// 0: the default.
     ///
     /// # Errors
     /// What could not be opened, and why.
-    pub fn new(devices: Vec<String>) -> Result<Self, String> {
+    pub fn new(devices: Vec<String>, msl_ms: u64) -> Result<Self, String> {
         let failed = |e: Errno| e.to_string();
-        Runtime::configure(Settings { devices, ..Settings::default() });
+        let mut settings = Settings { devices, ..Settings::default() };
+        if msl_ms > 0 {
+            settings.engine.msl_us = msl_ms * 1000;
+        }
+        Runtime::configure(settings);
         let runtime = Runtime::try_global().map_err(failed)?;
         runtime.open_devices()?;
         let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(|e| e.to_string())?;
@@ -166,7 +171,7 @@ impl Net for Ours {
                     match runtime.watcher_wait(*watcher, EVENTS, found, deadline) {
                         Ok(outcome) if outcome.kernel && found.is_empty() => {
                             return Err(io::Error::other(
-                                "somebody came by the kernel's stack, not by ours",
+                                "a connection is carried by the kernel's stack, not by ours",
                             ));
                         }
                         Ok(_) | Err(Errno(libc::EINTR)) => {}
