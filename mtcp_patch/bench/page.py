@@ -26,8 +26,8 @@ hand. `python -m mtcp_patch.bench page --out docs` makes it again from the JSON.
 Each figure is a median [least–most] of interleaved pairs of runs: ours, the kernel's, and the other way round. Each
 run has fresh processes in a fresh network namespace, the server pinned to one core and the native load generator to
 another; a warm-up comes first. Ratios are of the pairs, above 1 ours is better. CPU of a server is its process's, all
-threads, to the nanosecond; its division into user and system is the kernel's, by ticks. The receiver's kernel work on lo
-and veth runs in the sender's context, so both ends' CPU stands beside the server's. System calls were counted in runs
+threads, to the nanosecond; its division into user and system is the kernel's, by ticks. The receiver's kernel work on
+lo and veth runs in the sender's context, so both ends' CPU stands beside the server's. System calls were counted in runs
 of their own, by the kernel's tracepoint.
 
 - **K**: a stock kernel client reaches the server over lo (`xdp:lo`). The client's own receive work is part of both
