@@ -24,8 +24,6 @@ READY_SECONDS = 20.0
 LOOK_SECONDS = 0.01
 LISTEN = "0A"  # of /proc/net/tcp
 PR_SET_PDEATHSIG = 1
-# Of every child: idle connections are descriptors. What Linux allows a process unless it is told otherwise (nr_open).
-DESCRIPTORS = 1 << 20
 PROGRAMS = Path(__file__).with_name("programs")
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -42,6 +40,11 @@ def clean_environment(runtime_dir: str) -> dict[str, str]:
     return kept | {"MTCP_PATCH_RUNTIME_DIR": runtime_dir}
 
 
+def descriptor_limit() -> int:
+    """What a child may have open (idle connections are descriptors): the hard limit, which not every root can raise."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+
+
 class Child:
     """One process, from its start to its end."""
 
@@ -52,11 +55,13 @@ class Child:
         self.runtime_dir = runtime_dir
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed in end)
 
+        limit = descriptor_limit()
+
         def before_exec() -> None:
             # The bench may be killed: its children go with it.
             _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
             os.sched_setaffinity(0, {core})
-            resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
             if namespace is not None:
                 setns(namespace.path)
 

@@ -27,8 +27,8 @@ Each figure is a median [least–most] of interleaved pairs of runs: ours, the k
 run has fresh processes in a fresh network namespace, the server pinned to one core and the native load generator to
 another; a warm-up comes first. Ratios are of the pairs, above 1 ours is better. CPU of a server is its process's, all
 threads, to the nanosecond; its division into user and system is the kernel's, by ticks. The receiver's kernel work on
-lo and veth runs in the sender's context, so both ends' CPU stands beside the server's. System calls were counted in runs
-of their own, by the kernel's tracepoint.
+lo and veth runs in the sender's context, so both ends' CPU stands beside the server's. System calls were counted in
+runs of their own, by the kernel's tracepoint.
 
 - **K**: a stock kernel client reaches the server over lo (`xdp:lo`). The client's own receive work is part of both
   sides' figures, so native code cannot pass about 1.6.
@@ -148,6 +148,15 @@ BULK = (
     ("Gbit/s", "gbit_s", None), ("server µs a MiB", "server_us", 0), ("user", "server_user_us", 0),
     ("system", "server_system_us", 0), ("both ends µs a MiB", "both_us", 0), ("switches a MiB", "switches", 2),
 )  # fmt: skip
+CONVOY = (
+    ("requests/s", "rate", None), ("p50 µs", "latency_us/p50", 0), ("p99", "latency_us/p99", 0),
+    ("p99.9", "latency_us/p99.9", 0), ("max", "latency_us/max", 0),
+)  # fmt: skip
+LATENCY = (
+    ("requests/s", "rate", None), ("min µs", "latency_us/min", 0), ("p50", "latency_us/p50", 0),
+    ("p99", "latency_us/p99", 0), ("p99.9", "latency_us/p99.9", 0), ("max", "latency_us/max", 0),
+    ("server µs", "server_us", None), ("switches", "switches", 3),
+)  # fmt: skip
 DETAILS = (
     ("requests/s", "rate", None), ("server µs", "server_us", None), ("user", "server_user_us", None),
     ("system", "server_system_us", None), ("both ends µs", "both_us", None), ("machine µs", "machine_us", None),
@@ -156,11 +165,23 @@ DETAILS = (
 )  # fmt: skip
 
 
-def details(results: Sequence[Result]) -> Iterator[str]:
+BY_CPU = ("ratio server CPU", "server_us", False)
+BY_RATE = ("ratio rate", "rate", True)
+BY_P50, BY_P99 = ("ratio p50", "latency_us/p50", False), ("ratio p99", "latency_us/p99", False)
+# The ratios and the figures that mean something, where they are not those of most sections. The CPU of a server that
+# computes besides is no request's.
+COLUMNS = {
+    "convoy": ((BY_P50, BY_P99), CONVOY),
+    "latency": ((BY_P50, BY_P99, BY_CPU), LATENCY),
+    "bulk": ((BY_RATE, BY_CPU), BULK),
+}
+
+
+def details(name: str, results: Sequence[Result]) -> Iterator[str]:
     """Every figure of the cases of one section: ours / the kernel's, medians; ratios with their spread."""
-    columns = BULK if any(r["parameters"].get("mode") in ("send", "receive") for r in results) else DETAILS
+    ratios, columns = COLUMNS.get(name, ((BY_CPU, BY_RATE), DETAILS))
     counted = any(r["syscalls"] for r in results)
-    head = ["case", "ratio server CPU", "ratio rate", *(name for name, _, _ in columns)]
+    head = ["case", *(title for title, _, _ in ratios), *(title for title, _, _ in columns)]
     head += ["system calls"] if counted else []
     for letter, setting in SETTINGS.items():
         those = [r for r in results if r.get("setting") == letter]
@@ -171,22 +192,28 @@ def details(results: Sequence[Result]) -> Iterator[str]:
         yield ""
         rows = []
         for r in measured:
-            ratios = (ratio(r["pairs"], "server_us"), ratio(r["pairs"], "rate", more_is_better=True))
+            found = [ratio(r["pairs"], path, more_is_better=more) for _, path, more in ratios]
             calls = " / ".join(f"{r['syscalls'][stack]:.3g}" for stack in (OURS, KERNEL) if stack in r["syscalls"])
-            row = [r["title"], *("–" if s is None else s.text(2) for s in ratios)]
+            row = [r["title"], *("–" if s is None else s.text(2) for s in found)]
             row += [both(r, path, digits) for _, path, digits in columns]
             rows.append(row + ([calls] if counted else []))
         if rows:
-            unit = "a MiB" if columns is BULK else "a request"
+            unit = "a MiB" if name == "bulk" else "a request"
             yield f"Medians, ours / the kernel's, of {unit}."
             yield ""
             yield from table(head, rows)
-        for r in those:
-            if "not_measured" in r:
-                yield f"- {r['title']}: not measured: {cell(r['not_measured'].splitlines()[0])}"
-            else:
-                yield from (f"- {r['title']}: {said}" for said in checks.remarks(r, quick=r["stamp"]["quick"]))
-        yield ""
+        said = list(remarks(those))
+        if said:
+            yield from [*said, ""]
+
+
+def remarks(results: Sequence[Result]) -> Iterator[str]:
+    """What must be said beside the figures, and why some are missing."""
+    for r in results:
+        if "not_measured" in r:
+            yield f"- {r['title']}: not measured: {cell(r['not_measured'].splitlines()[0])}"
+        else:
+            yield from (f"- {r['title']}: {said}" for said in checks.remarks(r, quick=r["stamp"]["quick"]))
 
 
 def properties(document: Document) -> Iterator[str]:
@@ -271,7 +298,7 @@ def contents(document: Document, reasons: dict[str, str] | None = None) -> str:
         if name in SPECIAL:
             lines += SPECIAL[name](results)
             continue
-        lines += details([r for r in results if "pairs" in r])
+        lines += details(name, [r for r in results if "pairs" in r])
         others = [r for r in results if "pairs" not in r]
         if name == "connections" and others:
             lines += idle(others)

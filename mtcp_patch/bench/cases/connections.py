@@ -19,6 +19,7 @@ from ..settings import place
 from ..stamp import LOAD_CORE
 
 IDLE = (1_000, 100_000)
+SPARE_DESCRIPTORS = 1_000
 IDLE_SECONDS = 120.0
 IDLE_TIMES = 2  # memory is the same each time
 ADDRESSES = 4
@@ -75,7 +76,8 @@ def run(plan: Plan) -> Results:
         return []
     only_k = replace(plan, settings=("K",))
     results = [in_pairs(case, say=plan.say) for case in in_settings(only_k, lambda letter: rate_cases(plan, letter))]
-    for count in IDLE[:1] if plan.quick else IDLE:
+    most = children.descriptor_limit() - SPARE_DESCRIPTORS
+    for count in (min(count, most) for count in (IDLE[:1] if plan.quick else IDLE)):
         name = f"idle-{count}"
         if not plan.wants(name):
             continue

@@ -48,6 +48,8 @@ def run(plan: Plan) -> Results:
             if not plan.wants(name):
                 continue
             results.append(in_pairs(ping_pong(plan, letter, name, server), say=plan.say))
+            if "not_measured" in results[-1]:
+                continue  # nor will the rest be
             shares = QUICK_SHARES if plan.quick else SHARES
             full = full_rate(plan, letter, name, server)
             for percent in shares if number == 0 else shares[-1:]:
