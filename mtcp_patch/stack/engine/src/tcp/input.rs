@@ -189,6 +189,11 @@ fn in_synchronized(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>
         duplicate_ack::flush(tcb, env, now);
     }
     tcb.timestamps.take(now, &seg.options, seq, tcb.rcv_wup);
+    let silence_us = now.micros_since(tcb.last_received);
+    if !seg.payload.is_empty() && silence_us > tcb.rtt.rto_us(env.config.rto_max_us) {
+        // The sender has begun again with a small window (Linux: `tcp_event_data_recv`).
+        tcb.quick_acks = tcb.quick_acks.max(if tcb.answers { 0 } else { env.config.quick_acks });
+    }
     tcb.last_received = now;
     tcb.keepalive_probes = 0;
     tcb.soft_error = None;
@@ -287,9 +292,18 @@ fn answer_stray(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>) {
         }
     } else {
         duplicate_ack::flush(tcb, env, now);
+        acknowledge_quickly(tcb, env);
         note_duplicate(tcb, seg.seq, (seg.seq + seg.len()).min(tcb.rcv_nxt));
         duplicate_ack::send(tcb, env, now);
     }
+}
+
+/// Something has arrived twice: the peer is repairing, perhaps because an acknowledgment came late,
+/// and its window is small, so that one delayed would stop it (RFC 5681 4.2 lets us acknowledge more
+/// often; Linux: `tcp_enter_quickack_mode`).
+fn acknowledge_quickly(tcb: &mut Tcb, env: &Env) {
+    tcb.quick_acks = tcb.quick_acks.max(env.config.quick_acks);
+    tcb.answers = false;
 }
 
 /// RFC 2883 4: `from`..`to` has arrived before, which the next acknowledgment reports.
@@ -319,6 +333,7 @@ fn text_arrives(tcb: &mut Tcb, env: &mut Env, now: Instant, seq: Seq, seg: &Segm
         if tcb.state == State::TimeWait && fin {
             timer::enter_time_wait(tcb, env, now);
         }
+        acknowledge_quickly(tcb, env);
         note_duplicate(tcb, seq, end.min(tcb.rcv_nxt));
         duplicate_ack::send(tcb, env, now);
         return;

@@ -42,6 +42,37 @@ fn the_first_segments_are_acknowledged_at_once() {
     assert_eq!(b.brief(), [(A, 1, 6, 0)]);
 }
 
+/// RFC 5681 4.2; Linux `tcp_enter_quickack_mode`: a sender that repeats has a small window, which a
+/// delayed acknowledgment would stop.
+#[test]
+fn after_a_duplicate_the_next_segments_are_acknowledged_at_once() {
+    let (mut b, _) = Bench::answering();
+    b.peer(A, 2, 2, b"one");
+    assert_eq!(b.brief(), []);
+    b.peer(A, 2, 2, b"one");
+    b.sent();
+    for seq in (5..50).step_by(3) {
+        b.peer(A, seq, 2, b"two");
+        assert_eq!(b.brief(), [(A, 2, seq + 3, 0)]);
+    }
+}
+
+/// Linux `tcp_event_data_recv`: so is what follows a silence of a retransmission timeout.
+#[test]
+fn after_a_silence_the_next_segments_are_acknowledged_at_once() {
+    let (mut b, _) = Bench::accepted();
+    for seq in (1..100).step_by(3) {
+        b.peer(A, seq, 1, b"one");
+        b.sent();
+    }
+    b.peer(A, 100, 1, b"one");
+    assert_eq!(b.brief(), []);
+    assert_eq!(b.next_sent(1_000_000).1.len(), 1);
+    b.advance_us(2_000_000);
+    b.peer(A, 103, 1, b"two");
+    assert_eq!(b.brief(), [(A, 1, 106, 0)]);
+}
+
 #[test]
 fn reading_to_the_end_of_a_write_acknowledges_it_where_nothing_is_answered() {
     let (mut b, id) = Bench::answering();
