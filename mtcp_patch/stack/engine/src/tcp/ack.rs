@@ -104,7 +104,9 @@ pub(crate) fn process(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<
     if news.una_advanced {
         fin_acked = advance_una(tcb, env, seg.ack);
     }
-    let changed = window::update_send(tcb, seg);
+    // What was overtaken says nothing of the window.
+    let late = tcb.timestamps.is_old(now, &seg.options);
+    let changed = !late && window::update_send(tcb, seg);
     // RFC 5681 2, "duplicate acknowledgment", conditions (a) to (e).
     news.is_duplicate = seg.ack == prior.una
         && prior.packets_out > 0

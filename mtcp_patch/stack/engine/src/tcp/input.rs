@@ -9,6 +9,7 @@ use super::options::Agreed;
 use super::state::{Cause, State};
 use super::tcb::{list, Owner, Tcb};
 use super::timer::{self, Timer};
+use super::timestamps::{self, PAWS_WINDOW};
 use super::{ack, duplicate_ack, skb, urgent, window};
 use crate::event::Error;
 use crate::shard::Env;
@@ -151,7 +152,7 @@ fn in_synchronized(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>
     }
     let end = seg.seq + seg.len();
     // RFC 7323 5.3 (R1): before the sequence number, and never a reset.
-    if !flags.contains(Flags::RST) && tcb.timestamps.is_old(now, &seg.options) {
+    if !flags.contains(Flags::RST) && is_too_old(tcb, env, now, seg) {
         env.stats.refuse(Refusal::OldTimestamp);
         answer_stray(tcb, env, now, seg);
         return;
@@ -199,6 +200,23 @@ fn in_synchronized(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>
     tcb.soft_error = None;
     ack::process(tcb, env, now, seg);
     after_ack(tcb, env, now, seq, seg, flags.contains(Flags::FIN));
+}
+
+/// RFC 7323 5.3 (R1), but for what the network has put into another order: segments of the last
+/// tick, and duplicate acknowledgments, whose blocks are news.
+fn is_too_old(tcb: &Tcb, env: &Env, now: Instant, seg: &Segment<'_>) -> bool {
+    let lag = tcb.timestamps.lag(now, &seg.options);
+    lag > PAWS_WINDOW && !is_overtaken(tcb, env, seg, lag)
+}
+
+/// An acknowledgment that says nothing of SND.UNA and of the window, and left no more than a timeout
+/// before one that has arrived (Linux: `tcp_disordered_ack`).
+fn is_overtaken(tcb: &Tcb, env: &Env, seg: &Segment<'_>, lag: u32) -> bool {
+    seg.len() == 0
+        && !seg.flags.contains(Flags::SYN)
+        && seg.seq == tcb.rcv_nxt
+        && seg.ack == tcb.snd_una
+        && lag <= timestamps::ticks(tcb.rtt.rto_us(env.config.rto_max_us))
 }
 
 /// RFC 9293 3.10.7.4, fourth step, with RFC 5961 4.2: a challenge, whatever the sequence number.

@@ -14,6 +14,12 @@ const TICK_US: u64 = 1_000;
 /// gone around half its circle.
 const RECENT_VALID_US: u64 = 24 * 24 * 3600 * 1_000_000;
 
+/// Ticks by which a segment of an established connection may be older than TS.Recent and is still
+/// taken (Linux: `TCP_PAWS_WINDOW`). RFC 7323 5.3 has none; but where the network reorders, what was
+/// sent a moment before a repetition arrives after it, and must not be lost for that. Numbers do not
+/// wrap in a tick.
+pub(crate) const PAWS_WINDOW: u32 = 1;
+
 /// The bits of a TSval that a SYN cookie uses.
 const CARRIED: u32 = 63;
 
@@ -72,21 +78,28 @@ impl Timestamps {
         }
     }
 
-    /// RFC 7323 5.3 (R1): SEG.TSval < TS.Recent, and TS.Recent is valid: an old duplicate. A
-    /// segment without the option is taken, though 3.2 would have it dropped: there are boxes on
-    /// the way that lose options, and Linux takes it.
+    /// RFC 7323 5.3 (R1): by how many of the peer's ticks SEG.TSval < TS.Recent, so that this is an
+    /// old duplicate; 0: it is not, or TS.Recent is not valid. A segment without the option is taken,
+    /// though 3.2 would have it dropped: there are boxes on the way that lose options, and Linux takes it.
+    pub(crate) fn lag(&self, now: Instant, options: &Options) -> u32 {
+        let (Some((value, _)), Some(at)) = (options.timestamps, self.recent_at) else { return 0 };
+        if !self.on || now.micros_since(at) >= RECENT_VALID_US {
+            return 0;
+        }
+        u32::try_from(Seq(self.recent) - Seq(value)).unwrap_or(0)
+    }
+
+    /// Whether (R1) drops the segment.
     pub(crate) fn is_old(&self, now: Instant, options: &Options) -> bool {
-        let (Some((value, _)), Some(at)) = (options.timestamps, self.recent_at) else {
-            return false;
-        };
-        self.on && Seq(value).lt(Seq(self.recent)) && now.micros_since(at) < RECENT_VALID_US
+        self.lag(now, options) > 0
     }
 
     /// RFC 7323 5.3 (R3): an acceptable segment that starts at or before Last.ACK.sent is echoed,
-    /// hence the earliest of those that one delayed acknowledgment covers (RFC 7323 4.3).
+    /// hence the earliest of those that one delayed acknowledgment covers (RFC 7323 4.3). TS.Recent
+    /// never goes back.
     pub(crate) fn take(&mut self, now: Instant, options: &Options, seq: Seq, last_ack_sent: Seq) {
         let Some((value, _)) = options.timestamps else { return };
-        if self.on && seq.le(last_ack_sent) {
+        if self.on && seq.le(last_ack_sent) && !self.is_old(now, options) {
             self.recent = value;
             self.recent_at = Some(now);
         }
@@ -111,6 +124,11 @@ impl Timestamps {
         let newer = |(value, _): (u32, u32)| Seq(value).gt(Seq(self.recent));
         self.on && options.timestamps.is_some_and(newer)
     }
+}
+
+/// Ticks in `us`, for a clock of 1.2 kHz, the fastest that Linux reckons with (`tcp_tsval_replay`).
+pub(crate) fn ticks(us: u64) -> u32 {
+    u32::try_from(us.saturating_mul(12) / (10 * TICK_US)).unwrap_or(u32::MAX)
 }
 
 /// Whether a sample of the timestamp clock says anything that `srtt_us` does not: it is exact to a
@@ -146,6 +164,7 @@ mod tests {
         for (value, old) in [(5, false), (6, false), (4, true), (u32::MAX, true), (1 << 30, false)]
         {
             assert_eq!(t.is_old(now, &stamped(value, 0)), old, "{value}");
+            assert!(t.lag(now, &stamped(value, 0)) < 10);
         }
         assert!(!t.is_old(now, &Options::default()));
         assert!(!t.is_old(now + RECENT_VALID_US, &stamped(4, 0)));
@@ -160,6 +179,8 @@ mod tests {
         assert_eq!(t.option(now), Some((1, 5)));
         t.take(now, &stamped(8, 0), Seq(100), Seq(100));
         assert_eq!(t.option(now), Some((1, 8)));
+        t.take(now, &stamped(7, 0), Seq(100), Seq(100));
+        assert_eq!(t.option(now), Some((1, 8)), "TS.Recent never goes back");
     }
 
     #[test]

@@ -99,7 +99,7 @@ fn the_echo_is_of_the_segment_that_moved_the_window() {
 #[test]
 fn an_old_segment_is_answered_and_dropped() {
     let (mut b, id) = accepted(1000);
-    b.peer_later.timestamps = Some((999, 0));
+    b.peer_later.timestamps = Some((998, 0));
     b.peer(PA, 1, 1, b"from another life");
     assert_eq!(b.brief(), [(A, 1, 1, 0)]);
     assert_eq!(b.recv(id), Err(Error::WouldBlock));
@@ -107,6 +107,48 @@ fn an_old_segment_is_answered_and_dropped() {
     // A reset is judged by its number alone.
     b.peer(R, 1, 0, b"");
     assert_eq!(b.recv(id), Err(Error::ConnectionReset));
+}
+
+/// RFC 7323 5.3 (R1), as Linux has it: the repetition of the first segment arrives before what was
+/// sent a tick earlier.
+#[test]
+fn what_left_in_the_tick_before_a_repetition_is_taken() {
+    let (mut b, id) = accepted(1000);
+    for (value, seq, text) in [(1001, 1, b"one"), (1000, 4, b"two"), (999, 7, b"old")] {
+        b.peer_later.timestamps = Some((value, 0));
+        b.peer(PA, seq, 1, text);
+        assert_eq!(stamps(&b.sent())[0].1, 1001, "TS.Recent never goes back");
+    }
+    assert_eq!(b.recv(id).unwrap(), b"onetwo");
+    assert_eq!(b.shard.stats().refused(Refusal::OldTimestamp), 1);
+}
+
+/// RFC 7323 5.3 (R1), as Linux has it (`tcp_disordered_ack`): the blocks of an acknowledgment that a
+/// later one has overtaken are heard, its window is not, and one of another life is neither.
+#[test]
+fn an_overtaken_duplicate_acknowledgment_is_heard() {
+    let mut b = Bench::new();
+    let timestamps = Some((1000, 0));
+    b.peer_options = Options { timestamps, sack_permitted: true, ..b.peer_options };
+    b.peer_later.timestamps = timestamps;
+    let id = b.accept();
+    b.send(id, &[7; 5 * (MSS - 12)]).unwrap();
+    b.sent();
+    b.advance_us(100_000);
+    let ack = |b: &mut Bench, value: u32, segment: Option<u32>| {
+        let seq = |segment: u32| Seq(b.iss.wrapping_add(1 + segment * (MSS as u32 - 12)));
+        b.peer_later.timestamps = Some((value, 0));
+        b.peer_later.sack[0] = segment.map(|segment| (seq(segment), seq(segment + 1)));
+        b.peer(A, 1, 1, b"");
+        b.tcp_info(id).sacked_segs
+    };
+    b.peer_wnd = 4000;
+    assert_eq!(ack(&mut b, 2000, Some(2)), 1);
+    b.peer_wnd = 3000;
+    assert_eq!(ack(&mut b, 1900, Some(1)), 2);
+    assert_eq!(b.tcp_info(id).snd_wnd, 4000);
+    assert_eq!(ack(&mut b, 1000, Some(4)), 2);
+    assert_eq!(b.shard.stats().refused(Refusal::OldTimestamp), 1);
 }
 
 #[test]
