@@ -2,6 +2,7 @@
 
     python bench/loss_grid.py --json grid.json                    # the whole grid, 3 repetitions: half an hour
     python bench/loss_grid.py --loss 1 5 --rtt 10 --faults none --repetitions 5 --json grid.json
+    python bench/loss_grid.py --loss 5 --rtt 0.1 --keep --json grid.json          # these cells anew, the others stay
     python bench/loss_grid.py --publish docs/loss-grid.md --json grid.json        # runs nothing: the page from the file
 
 A cell is a loss (percent of the TCP segments, each way), a round trip (ms, both ways' propagation together) and a
@@ -109,6 +110,8 @@ class Run:
     machine_busy: float
     emulator: dict[str, object]
     failure: str | None = None
+    # Which sources it was.
+    commit: str = ""
 
 
 @dataclass(frozen=True)
@@ -214,7 +217,7 @@ def transfer(args: argparse.Namespace, link: Link, cell: Cell, pairing: tuple[st
             sent, received, last = ends(args, link, cell, pairing)
         except (RunFailed, AssertionError) as error:
             print(f"loss_grid: {cell} {PAIRINGS[pairing]} seed {seed}: {error}", file=sys.stderr, flush=True)
-            return Run(PAIRINGS[pairing], seed, 0.0, 0.0, 0.0, 0.0, 0.0, account, str(error))
+            return Run(PAIRINGS[pairing], seed, 0.0, 0.0, 0.0, 0.0, 0.0, account, str(error), args.commit)
     after = busy_ticks()
     for stack, end in zip(pairing, (sent, received), strict=True):
         if bool(end["ours"]) != (stack == OURS):
@@ -224,7 +227,8 @@ def transfer(args: argparse.Namespace, link: Link, cell: Cell, pairing: tuple[st
     emulator_cpu = account.pop("cpu_seconds")
     assert isinstance(emulator_cpu, float)
     sender_cpu = last.get("cpu_seconds", float("nan"))
-    return Run(PAIRINGS[pairing], seed, mbit, sender_cpu, received["cpu_seconds"], emulator_cpu, busy, account)
+    receiver_cpu = received["cpu_seconds"]
+    return Run(PAIRINGS[pairing], seed, mbit, sender_cpu, receiver_cpu, emulator_cpu, busy, account, commit=args.commit)
 
 
 class Share:
@@ -295,7 +299,8 @@ def row(mark: float, cell: Cell, runs: list[Run]) -> str:
         return f"{ratio:.2f}" if ratio >= mark else f"**{ratio:.2f}**"
 
     cells = [f"{cell.rtt:g}", f"{cell.loss:g}", cell.fault, *map(spread, PAIRINGS.values())]
-    return "| " + " | ".join([*cells, *map(marked, ratios(runs)), str(len(runs) // len(PAIRINGS))]) + " |"
+    cells += [*map(marked, ratios(runs)), str(len(runs) // len(PAIRINGS)), runs[0].commit]
+    return "| " + " | ".join(cells) + " |"
 
 
 def verdict(mark: float, results: dict[Cell, list[Run]]) -> str:
@@ -318,14 +323,15 @@ def report(mark: float, environment: Environment, results: dict[Cell, list[Run]]
     busy = spread_of([run.machine_busy for run in runs if run.failure is None] or [0.0])
     lines = [
         f"Mbit/s, median [min–max] of the repetitions; link {RATE_MBIT:g} Mbit/s; Linux {environment.kernel} with "
-        f"{environment.congestion}; commit {environment.commit}; {environment.when}.",
+        f"{environment.congestion}; {environment.when}.",
         f"Machine busy {busy} of {environment.cores} cores; emulator: worst 99th percentile of lateness {p99} µs, "
         f"frames missed {missed}; runs failed: {len(runs) - len(whole)} of {len(runs)}.",
         "",
         verdict(mark, results),
         "",
-        "| RTT ms | loss % | fault | Linux→Linux | ours→Linux | Linux→ours | ours→Linux / L→L | Linux→ours / L→L | n |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| RTT ms | loss % | fault | Linux→Linux | ours→Linux | Linux→ours | ours→Linux / L→L | Linux→ours / L→L | n "
+        "| commit |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     ordered = sorted(results, key=lambda cell: (cell.rtt, FAULTS.index(cell.fault), cell.loss))
     return "\n".join([*lines, *(row(mark, cell, results[cell]) for cell in ordered)])
@@ -361,6 +367,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--at-once", type=float, default=100.0, help="Mbit/s of cells that run side by side")
     parser.add_argument("--congestion", default="cubic", help="of the Linux ends")
     parser.add_argument("--json", type=pathlib.Path, help="where every run is written")
+    parser.add_argument("--keep", action="store_true", help="cells of --json that are not run stay in it")
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no cell later than that")
     parser.add_argument("--publish", type=pathlib.Path, help="run nothing; write the runs of --json as a page")
     parser.add_argument("--mark", type=float, default=0.9, help="shares below are set in bold (default 0.9)")
@@ -380,10 +387,11 @@ def read_json(path: pathlib.Path) -> tuple[Environment, dict[Cell, list[Run]]]:
     """What write_json has written."""
     document = json.loads(path.read_text())
     results = {}
+    environment = Environment(**document["environment"])
     for entry in document["cells"]:
-        runs = [Run(**run) for run in entry.pop("runs")]
+        runs = [Run(**({"commit": environment.commit} | run)) for run in entry.pop("runs")]
         results[Cell(**entry)] = runs
-    return Environment(**document["environment"]), results
+    return environment, results
 
 
 PAGE = """# Loss grid
@@ -395,7 +403,8 @@ measured stands at the head of [bench/loss_grid.py](../bench/loss_grid.py). Made
     python bench/loss_grid.py --publish docs/loss-grid.md --json grid.json
 
 (root, `ethtool`; some {minutes:.0f} minutes). Shares below {mark:g} are set in bold. `n` counts the repetitions:
-fewer where `--minutes` ended the run.
+fewer where `--minutes` ended the run. `commit`: the sources of that row; some cells were run again (`--keep`), with
+more repetitions where the network's luck scatters the figures widely.
 
 {report}
 """
@@ -404,7 +413,7 @@ fewer where `--minutes` ended the run.
 def publish(args: argparse.Namespace) -> None:
     """The page of docs/."""
     environment, results = read_json(args.json)
-    runs = max(len(of_cell) for of_cell in results.values()) // len(PAIRINGS)
+    runs = statistics.mode(len(of_cell) for of_cell in results.values()) // len(PAIRINGS)
     command = f'make grid ARGS="--repetitions {runs} --json grid.json"'
     page = PAGE.format(
         command=command, minutes=MINUTES * runs, mark=args.mark, report=report(args.mark, environment, results)
@@ -413,10 +422,11 @@ def publish(args: argparse.Namespace) -> None:
 
 
 def run_all(args: argparse.Namespace, environment: Environment) -> dict[Cell, list[Run]]:
-    """Every cell once, then every cell again."""
+    """Every cell once, then every cell again; with --keep the earlier ones besides."""
     cells = [Cell(*place) for place in itertools.product(args.loss, args.rtt, args.faults)]
     cells.sort(key=Cell.expected_mbit)
-    results: dict[Cell, list[Run]] = {}
+    kept = read_json(args.json)[1] if args.keep else {}
+    results = {cell: runs for cell, runs in kept.items() if cell not in cells}
     share = Share(args.at_once)
     with ThreadPoolExecutor(8) as pool:
         jobs = [pool.submit(measure, args, cell, n, share) for n in range(args.repetitions) for cell in cells]
@@ -436,6 +446,8 @@ def run_all(args: argparse.Namespace, environment: Environment) -> dict[Cell, li
 
 def main() -> None:
     args = parse_arguments()
+    if (args.keep or args.publish) and not args.json:
+        sys.exit("loss_grid: --keep and --publish need --json")
     if args.publish:
         publish(args)
         return
@@ -446,8 +458,9 @@ def main() -> None:
     sweep()
     os.setpriority(os.PRIO_PROCESS, 0, NICE)
     args.last_start = time.monotonic() + 60 * args.minutes
+    args.commit = commit()
     environment = Environment(
-        commit(), os.uname().release, os.cpu_count() or 0, args.congestion, time.strftime("%Y-%m-%d", time.gmtime())
+        args.commit, os.uname().release, os.cpu_count() or 0, args.congestion, time.strftime("%Y-%m-%d", time.gmtime())
     )
     results = run_all(args, environment)
     print(report(args.mark, environment, results))
