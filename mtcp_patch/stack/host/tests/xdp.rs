@@ -35,6 +35,31 @@ fn a_steered_connection_is_ours_and_others_are_the_kernels() {
 }
 
 #[test]
+fn a_port_is_looked_at_while_one_of_its_addresses_is_ours() {
+    if !privileged("a_port_is_looked_at_while_one_of_its_addresses_is_ours") {
+        return;
+    }
+    in_namespace(|| {
+        let mut device = open("lo");
+        let (one, other) = (address("127.0.0.1:8080"), address("127.9.9.9:8080"));
+        // In one word of the ports' map with 8080: their bytes in network order differ in six bits at most.
+        let neighbour = address("127.0.0.1:8336");
+        for local in [one, other, neighbour] {
+            device.steer(local, true).unwrap();
+        }
+        device.steer(one, false).unwrap();
+        device.steer(neighbour, false).unwrap();
+        let client = connecting(other);
+        answer_syn(&mut device, other);
+        client.join().unwrap().unwrap();
+        for local in [one, neighbour] {
+            let refused = TcpStream::connect_timeout(&local, WAIT).unwrap_err();
+            assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+        }
+    });
+}
+
+#[test]
 fn wildcards_catch_every_address_of_their_family_only() {
     if !privileged("wildcards_catch_every_address_of_their_family_only") {
         return;

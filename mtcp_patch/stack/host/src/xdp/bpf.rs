@@ -20,6 +20,10 @@ const ATTACH_TYPE_XDP: u32 = 37;
 
 /// Map type: hash table.
 pub const MAP_HASH: u32 = 1;
+/// Map type: array.
+pub const MAP_ARRAY: u32 = 2;
+/// Map flag: its memory can be mapped (Linux 5.5).
+pub const MAP_MMAPABLE: u32 = 1 << 10;
 /// Map type: AF_XDP sockets by index.
 pub const MAP_XSK: u32 = 17;
 /// Program flag: it may run on frames that are spread over several buffers.

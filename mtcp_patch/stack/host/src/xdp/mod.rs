@@ -27,6 +27,7 @@ mod gather;
 mod interface;
 mod mapped;
 mod owner;
+mod ports;
 mod ring;
 mod socket;
 mod steer;

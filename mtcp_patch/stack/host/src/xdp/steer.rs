@@ -1,8 +1,8 @@
-//! Which frames come to us: the XDP program and its two maps.
+//! Which frames come to us: the XDP program and its three maps.
 //!
 //! Owned by `XdpDevice`. The program looks up the *destination* address and port of every TCP
-//! segment, and the *source* in the segment that an ICMP error quotes: exact address first, then
-//! the wildcard of its family. A hit goes to the AF_XDP socket of the queue it came by, everything
+//! segment, and the *source* in the segment that an ICMP error quotes: the port alone first (`ports`),
+//! then the exact address, then the wildcard of its family. A hit goes to the AF_XDP socket of the queue it came by, everything
 //! else goes on to the kernel untouched. So do fragments (only the first has ports), IPv6 with
 //! more than four extension headers or with ones other than hop-by-hop, routing and destination
 //! options, and VLAN-tagged frames.
@@ -16,6 +16,7 @@ use super::asm::{
     Alu, AsmError, Assembler, Cond, Insn, Label, Reg, Size, FP, R0, R1, R2, R3, R4, R5, R6, R7, R8,
 };
 use super::bpf::{self, Map};
+use super::ports::Ports;
 use crate::runtime_fd::RuntimeFd;
 
 /// Most addresses and ports that one device steers at once. The kernel allocates all of them at
@@ -77,12 +78,12 @@ fn net16(value: u16) -> i32 {
     i32::from(value.to_be())
 }
 
-/// The program; `owned` and `sockets` are descriptors of the two maps.
+/// The program; `ports`, `owned` and `sockets` are descriptors of the three maps.
 ///
 /// Registers: r6 context, r7 offset of the TCP header in the frame, r8 third word of the wildcard
 /// address. Pointers into the frame are only ever moved by constants: anything else needs
 /// CAP_PERFMON, so what stands behind options or extension headers is read by a helper.
-fn program(owned: i32, sockets: i32) -> Result<Vec<Insn>, AsmError> {
+fn program(ports: i32, owned: i32, sockets: i32) -> Result<Vec<Insn>, AsmError> {
     let mut a = Assembler::new();
     let (pass, v6, hit) = (a.label(), a.label(), a.label());
     let (tcp, icmp4, icmp6) = (a.label(), a.label(), a.label());
@@ -108,12 +109,13 @@ fn program(owned: i32, sockets: i32) -> Result<Vec<Insn>, AsmError> {
     load_bytes(&mut a, BYTES, 4, pass); // source and destination port
     a.load(Size::Half, R5, FP, BYTES + 2);
     a.store(Size::Half, FP, KEY_PORT, R5);
-    lookup(&mut a, owned);
+    known_port(&mut a, ports, pass);
+    lookup(&mut a, owned, KEY);
     a.jump_if(Cond::Ne, R0, 0, hit);
     a.store(Size::Double, FP, KEY, 0);
     a.store(Size::Word, FP, KEY_MIDDLE, R8);
     a.store(Size::Word, FP, KEY_LAST, 0);
-    lookup(&mut a, owned);
+    lookup(&mut a, owned, KEY);
     a.jump_if(Cond::Eq, R0, 0, pass);
     a.place(hit);
     a.load_map(R1, sockets);
@@ -146,11 +148,27 @@ fn load_bytes(a: &mut Assembler, to: i16, count: i32, pass: Label) {
     a.jump_if(Cond::Ne, R0, 0, pass);
 }
 
-fn lookup(a: &mut Assembler, map: i32) {
+/// Looks up the key at `at` on the stack: r0 is its value's address, or 0.
+fn lookup(a: &mut Assembler, map: i32, at: i16) {
     a.load_map(R1, map);
     a.mov(R2, FP);
-    a.alu(Alu::Add, R2, i32::from(KEY));
+    a.alu(Alu::Add, R2, i32::from(at));
     a.call(HELPER_MAP_LOOKUP);
+}
+
+/// Passes the frame on when nothing with the port in r5, and in the key, is steered. The kernel
+/// compiles the look-up in an array to a few instructions, with no call. Clobbers r0 to r5.
+fn known_port(a: &mut Assembler, ports: i32, pass: Label) {
+    a.alu(Alu::Rsh, R5, 6);
+    a.store(Size::Word, FP, BYTES, R5);
+    lookup(a, ports, BYTES);
+    a.jump_if(Cond::Eq, R0, 0, pass);
+    a.load(Size::Double, R1, R0, 0);
+    a.load(Size::Half, R2, FP, KEY_PORT);
+    a.alu(Alu::And, R2, 63);
+    a.alu(Alu::Rsh, R1, R2);
+    a.alu(Alu::And, R1, 1);
+    a.jump_if(Cond::Eq, R1, 0, pass);
 }
 
 /// Finds what an unfragmented IPv4 packet carries: r0 protocol, r7 its offset; r8 and the key's
@@ -261,6 +279,7 @@ fn quoted_ipv6(a: &mut Assembler, pass: Label) {
 
 /// The loaded program with its maps, and who asked for which key.
 pub struct Steering {
+    ports: Ports,
     owned: Map,
     sockets: Map,
     program: RuntimeFd,
@@ -277,7 +296,9 @@ impl Steering {
     pub fn load(queues: u32) -> io::Result<Self> {
         let owned = Map::create(bpf::MAP_HASH, size_of::<Key>(), 4, MAX_STEERED, 0, "mtcp_owned")?;
         let sockets = Map::create(bpf::MAP_XSK, 4, 4, queues, 0, "mtcp_sockets")?;
-        let insns = program(owned.raw_fd(), sockets.raw_fd()).map_err(io::Error::other)?;
+        let ports = Ports::new()?;
+        let maps = (ports.raw_fd(), owned.raw_fd(), sockets.raw_fd());
+        let insns = program(maps.0, maps.1, maps.2).map_err(io::Error::other)?;
         let (program, frags) = match bpf::load_xdp(&insns, bpf::PROG_XDP_HAS_FRAGS, "mtcp_steer") {
             Ok(fd) => (fd, true),
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied && e.raw_os_error().is_some() => {
@@ -285,7 +306,8 @@ impl Steering {
             }
             Err(_) => (bpf::load_xdp(&insns, 0, "mtcp_steer")?, false),
         };
-        Ok(Self { owned, sockets, program, frags, users: HashMap::new(), expanded: HashMap::new() })
+        let (users, expanded) = (HashMap::new(), HashMap::new());
+        Ok(Self { ports, owned, sockets, program, frags, users, expanded })
     }
 
     /// Whether the program may see frames of several buffers.
@@ -309,7 +331,11 @@ impl Steering {
         let users = self.users.get(&key).copied().unwrap_or(0);
         match (on, users) {
             (true, 0) => {
-                self.owned.set(&key, &1u32.to_ne_bytes())?;
+                self.ports.add(local.port());
+                if let Err(e) = self.owned.set(&key, &1u32.to_ne_bytes()) {
+                    self.ports.remove(local.port());
+                    return Err(e);
+                }
                 self.users.insert(key, 1);
             }
             (true, n) => {
@@ -318,6 +344,7 @@ impl Steering {
             (false, 0) => return Err(io::Error::from_raw_os_error(libc::ENOENT)),
             (false, 1) => {
                 self.owned.remove(&key)?;
+                self.ports.remove(local.port());
                 self.users.remove(&key);
             }
             (false, n) => {
@@ -381,8 +408,8 @@ mod tests {
 
     #[test]
     fn the_program_is_finite_and_small() {
-        let p = program(3, 4).unwrap();
-        assert!(p.len() < 200, "{} instructions", p.len());
+        let p = program(2, 3, 4).unwrap();
+        assert!(p.len() < 220, "{} instructions", p.len());
         assert!(p.iter().all(|i| i.code & 7 != 5 || i.off >= 0));
     }
 }
