@@ -20,6 +20,8 @@ const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
 
 /// Receive descriptors after which chunks go back to the kernel within one batch.
 const REFILL_DESCRIPTORS: u32 = 64;
+/// How many frames ahead headers are loaded: about as long as one takes to come from another core.
+const PREFETCH_AHEAD: u32 = 2;
 /// System calls that one `flush` makes at most while the kernel leaves descriptors behind.
 const MAX_KICKS: u32 = 64;
 /// Flushes without any completion, while the pool is exhausted and the kernel has taken every
@@ -285,6 +287,9 @@ impl Queue {
         sink: &mut dyn FnMut(&[u8]),
     ) -> u32 {
         let Some(first) = self.rx.peek(ahead) else { return 0 };
+        if let Some(later) = self.rx.peek(ahead + PREFETCH_AHEAD) {
+            self.umem.prefetch(later.addr);
+        }
         if first.options & libc::XDP_PKT_CONTD != 0 {
             return self.receive_parts(ahead, counters, sink);
         }

@@ -10,6 +10,10 @@ use std::ptr::NonNull;
 /// needs the fewest.
 pub const CHUNK_BYTES: usize = 4096;
 
+/// Of the processors that `prefetch` is for.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+const CACHE_LINE_BYTES: usize = 64;
+
 /// One `mmap`, unmapped when dropped by the process that made it.
 pub struct Mapping {
     base: NonNull<u8>,
@@ -24,11 +28,18 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Private zeroed pages, populated at once.
+    /// Private zeroed pages, populated at once; large ones where the kernel has them, because frames
+    /// go through more small pages than the processor remembers the places of.
     pub fn anonymous(bytes: usize) -> io::Result<Self> {
-        // To populate is to save page faults, which Miri has none of.
-        let populate = if cfg!(miri) { 0 } else { libc::MAP_POPULATE };
-        Self::map(bytes, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | populate, -1, 0)
+        let mapping = Self::map(bytes, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)?;
+        // Before the first touch, which decides. Neither is indispensable: a kernel may have no large
+        // pages (EINVAL), and what is not populated now costs page faults, which Miri has none of.
+        #[cfg(not(miri))]
+        for advice in [libc::MADV_HUGEPAGE, libc::MADV_POPULATE_WRITE] {
+            // SAFETY: the range is the mapping that we have just made.
+            unsafe { libc::madvise(mapping.base.as_ptr().cast(), bytes, advice) };
+        }
+        Ok(mapping)
     }
 
     /// A shared mapping of a descriptor, such as a ring of an AF_XDP socket.
@@ -166,6 +177,23 @@ impl Umem {
         })
     }
 
+    /// Begins to load the headers of the frame at `address`, which another core has written: its look
+    /// can then go on with the frame before it. No more than a hint; any address will do.
+    #[inline]
+    pub fn prefetch(&self, address: u64) {
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        if self.rx_chunk(address).is_some() {
+            use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
+            // SAFETY: inside the mapping by the check, up to a line past the last receive chunk; the
+            // instruction never faults.
+            unsafe {
+                let frame = self.mapping.base().as_ptr().add(address as usize).cast::<i8>();
+                _mm_prefetch::<_MM_HINT_T0>(frame);
+                _mm_prefetch::<_MM_HINT_T0>(frame.wrapping_add(CACHE_LINE_BYTES));
+            }
+        }
+    }
+
     /// `len` bytes from transmit chunk `first` on, to be written.
     pub fn tx_slice(&mut self, first: u32, len: usize) -> Option<&mut [u8]> {
         let room = self.tx_chunks.checked_sub(first)? as usize * CHUNK_BYTES;
@@ -196,6 +224,9 @@ mod tests {
         assert!(umem.received(4 * chunk, 1).is_none(), "a transmit chunk");
         assert!(umem.received(u64::MAX, 1).is_none());
         assert!(umem.received(0, u32::MAX).is_none());
+        for any in [0, 3 * chunk + 4095, 4 * chunk, u64::MAX] {
+            umem.prefetch(any);
+        }
         assert_eq!(umem.rx_chunk(2 * chunk + 300), Some(2 * chunk));
         assert_eq!(umem.rx_chunk(4 * chunk), None);
     }
