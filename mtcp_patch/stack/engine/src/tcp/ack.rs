@@ -12,7 +12,7 @@ use super::sent::mark;
 use super::state::{Cause, State};
 use super::tcb::{list, Owner, Tcb};
 use super::timer::{self, Timer};
-use super::{account, eor, skb, timestamps, tlp, window};
+use super::{account, eor, plain_ack, skb, timestamps, tlp, window};
 use crate::limits::DUPLICATE_THRESHOLD;
 use crate::shard::Env;
 use crate::stats::Refusal;
@@ -84,7 +84,15 @@ pub(crate) fn is_valid(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment
 }
 
 /// Takes the acknowledgment and the window of `seg`.
+#[inline]
 pub(crate) fn process(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>) {
+    if !plain_ack::process(tcb, env, now, seg) {
+        process_any(tcb, env, now, seg);
+    }
+}
+
+/// The same, whatever it says.
+pub(crate) fn process_any(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>) {
     let old_window = tcb.snd_wnd;
     if tcb.more {
         // Linux `tcp_data_snd_check`: `MSG_MORE` binds its own call to push, not the one after.

@@ -19,6 +19,7 @@ pub(crate) mod eor;
 pub(crate) mod input;
 pub(crate) mod options;
 pub(crate) mod output;
+pub(crate) mod plain_ack;
 pub(crate) mod pmtu;
 pub(crate) mod prr;
 pub(crate) mod rack;

@@ -84,6 +84,11 @@ impl Sent {
         self.len == 0
     }
 
+    /// Whether there is one segment only, sent once, of which nothing is known.
+    pub(crate) fn is_one_unmarked(&self) -> bool {
+        self.len == 1 && self.first.marks == 0 && self.sacked_out == 0 && self.seen.is_none()
+    }
+
     /// Whether a further segment would be more than [`MAX_SENT_SEGMENTS`].
     pub(crate) fn is_full(&self) -> bool {
         self.len as usize >= MAX_SENT_SEGMENTS

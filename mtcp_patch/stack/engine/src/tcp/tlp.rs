@@ -28,6 +28,11 @@ impl Tlp {
         self.is_retrans && self.end == Some(end)
     }
 
+    /// No probe is out, and none is due.
+    pub(crate) fn is_over(&self) -> bool {
+        self.end.is_none() && !self.due
+    }
+
     /// The episode is over.
     pub(crate) fn end(&mut self) {
         *self = Self::default();

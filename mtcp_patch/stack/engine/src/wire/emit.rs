@@ -40,9 +40,13 @@ impl Header {
     /// Bytes before the payload on this medium.
     #[allow(clippy::len_without_is_empty)] // a size in bytes, not a container's length
     pub fn len(&self, medium: Medium) -> usize {
+        self.len_before_tcp(medium) + self.tcp_len()
+    }
+
+    fn len_before_tcp(&self, medium: Medium) -> usize {
         let link = if medium == Medium::Ethernet { ethernet::HEADER_LEN } else { 0 };
         let ip = if self.dst.is_ipv4() { ipv4::HEADER_LEN } else { ipv6::HEADER_LEN };
-        link + ip + self.tcp_len()
+        link + ip
     }
 
     fn tcp_len(&self) -> usize {
@@ -63,7 +67,8 @@ impl Header {
 
     fn try_emit(&self, caps: &Caps, payload: [&[u8]; 2], mut out: &mut [u8]) -> Option<()> {
         let payload_len = payload[0].len() + payload[1].len();
-        if out.len() != self.len(caps.medium) + payload_len {
+        let tcp_len = self.tcp_len();
+        if out.len() != self.len_before_tcp(caps.medium) + tcp_len + payload_len {
             return None;
         }
         if caps.medium == Medium::Ethernet {
@@ -72,9 +77,9 @@ impl Header {
             ethernet::emit(&self.link, kind, head);
             out = rest;
         }
-        let segment_len = self.tcp_len() + payload_len;
+        let segment_len = tcp_len + payload_len;
         let (addresses, segment) = self.emit_ip(caps, segment_len, out)?;
-        self.emit_tcp(payload, segment)?;
+        self.emit_tcp(tcp_len, payload, segment)?;
         // RFC 9293 3.1, MUST-2: always, here or in the device.
         if caps.tx_checksum {
             let sum = Sum::default().pseudo_header(addresses, protocol::TCP, segment_len);
@@ -114,9 +119,8 @@ impl Header {
         }
     }
 
-    /// Writes the TCP header without checksum, the options and the payload.
-    fn emit_tcp(&self, payload: [&[u8]; 2], segment: &mut [u8]) -> Option<()> {
-        let header_len = self.tcp_len();
+    /// Writes the TCP header of `header_len` bytes without checksum, and the payload.
+    fn emit_tcp(&self, header_len: usize, payload: [&[u8]; 2], segment: &mut [u8]) -> Option<()> {
         let repr = tcp::Repr {
             src_port: self.src.port(),
             dst_port: self.dst.port(),
