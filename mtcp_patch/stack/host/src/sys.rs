@@ -40,6 +40,25 @@ pub fn ppoll(fds: &mut [pollfd], timeout: Option<Duration>) -> Result<usize, Err
     check(rc).map(|n| n as usize)
 }
 
+fn clock_ns(clock: libc::clockid_t) -> u64 {
+    let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `ts` is a live timespec. It fails for no clock that every Linux has.
+    unsafe { libc::clock_gettime(clock, &mut ts) };
+    (ts.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(ts.tv_nsec as u64)
+}
+
+/// CLOCK_MONOTONIC in nanoseconds.
+#[inline]
+pub fn monotonic_ns() -> u64 {
+    clock_ns(libc::CLOCK_MONOTONIC)
+}
+
+/// The same at the kernel's last tick (CLOCK_MONOTONIC_COARSE): the counter is not read.
+#[inline]
+pub fn monotonic_coarse_ns() -> u64 {
+    clock_ns(libc::CLOCK_MONOTONIC_COARSE)
+}
+
 /// A non-blocking close-on-exec eventfd, counter zero.
 ///
 /// # Errors
@@ -76,6 +95,14 @@ pub fn pipe() -> Result<(RuntimeFd, RuntimeFd), Errno> {
     // SAFETY: both were just returned by the kernel and nobody else owns them.
     let (read, write) = unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) };
     Ok((RuntimeFd::new(read), RuntimeFd::new(write)))
+}
+
+/// How much later than asked for the calling thread's sleeps may end, so that they end together with
+/// others.
+pub fn set_timer_slack(slack: Duration) {
+    let ns = libc::c_ulong::try_from(slack.as_nanos()).unwrap_or(libc::c_ulong::MAX);
+    // SAFETY: no pointers. It cannot fail, and nothing would depend on it.
+    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, ns) };
 }
 
 /// Reads a non-blocking descriptor until it has nothing more.

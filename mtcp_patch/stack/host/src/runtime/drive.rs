@@ -1,6 +1,8 @@
 //! One turn of the stack, in mTCP's order: receive a batch, run the timers, send what the
 //! application and the batch produced, flush the events. Whoever holds the lock drives.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use mtcp_engine::device::{Device, DeviceId};
 
 use super::devices::MEMORY;
@@ -32,7 +34,8 @@ impl Inner {
     /// that one alone drives, it is told what there is to do.
     #[inline]
     pub fn app_turn(&mut self) -> bool {
-        self.app_turns = self.app_turns.wrapping_add(1);
+        // Only counted, by one thread at a time: no locked addition.
+        self.app_turns.store(self.app_turns.load(Relaxed).wrapping_add(1), Relaxed);
         if !self.layout.application_drives() {
             return self.leave_to_tcp_thread();
         }
@@ -56,6 +59,7 @@ impl Inner {
 
     fn batch(&mut self) -> bool {
         let now = self.now();
+        self.turned_at = now;
         let Self { shard, devices, .. } = self;
         let mut frames = 0;
         for slot in &mut devices.xdp {

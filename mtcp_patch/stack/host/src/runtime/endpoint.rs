@@ -102,7 +102,7 @@ impl Inner {
         let now = self.now();
         match desc.kind {
             Kind::Conn { id, .. } => {
-                self.by_conn.remove(&id);
+                self.by_conn.remove(id);
                 // The TCB lives on by itself and keeps the port until the engine frees it.
                 if let Some(port) = desc.port {
                     self.orphans.insert(id, port);

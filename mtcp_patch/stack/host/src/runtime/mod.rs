@@ -10,6 +10,7 @@
 //! A reader who follows a packet comes through [`drive`](self), then the engine, then back here to
 //! `state::flush_events`, `watcher` and `wait`.
 
+mod by_conn;
 mod congestion;
 mod control;
 mod desc;
@@ -103,6 +104,11 @@ impl Shared {
     #[inline]
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock()
+    }
+
+    /// See [`Gate::try_lock_detached`].
+    fn try_lock_detached(&self) -> Option<MutexGuard<'_, Inner>> {
+        self.inner.try_lock_detached()
     }
 
     /// The state, for a thread that a fork does not wait for. See [`Gate::lock_detached`].

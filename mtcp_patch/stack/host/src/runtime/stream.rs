@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
 use std::time::Duration;
 
 use mtcp_engine::Error;
-use mtcp_engine::{ConnectOptions, Path, SendFlags};
+use mtcp_engine::{ConnId, ConnectOptions, Path, SendFlags};
 use socket2::SockAddr;
 
 use super::desc::{has_ended, is_connected, is_connecting, owes_fin, Desc, Kind};
@@ -94,7 +94,7 @@ impl Inner {
         // The attempt failed. To say so ends it: the socket may try again, from another address.
         let error = self.shard.take_error(id).map_or(Errno(libc::ECONNABORTED), Errno::from);
         let now = self.now();
-        self.by_conn.remove(&id);
+        self.by_conn.remove(id);
         self.shard.close(now, id);
         let desc = self.desc_mut(vfd)?;
         desc.kind = Kind::Fresh;
@@ -208,7 +208,7 @@ impl Inner {
                 if flags & !SEND_FLAGS != 0 {
                     return Err(Errno(libc::EOPNOTSUPP));
                 }
-                let now = self.now();
+                let now = self.lately();
                 if flags & libc::MSG_OOB != 0 {
                     return self.shard.send_urgent(now, id, data).map_err(Errno::from);
                 }
@@ -227,6 +227,22 @@ impl Inner {
 }
 
 impl Inner {
+    /// Drives when nothing is there, and says whether a receive that waits for `lowat` bytes may end now.
+    fn has_enough(&mut self, id: ConnId, lowat: usize) -> Result<bool, Errno> {
+        // The error of a connection is given once: this look must not swallow it.
+        match self.shard.recv_slices(id).map(|_| ()) {
+            Ok(()) => {}
+            Err(Error::WouldBlock) => {
+                self.app_turn();
+            }
+            Err(e) => return Err(e.into()),
+        }
+        if self.shard.readiness(id) & IN != 0 {
+            return Ok(true);
+        }
+        Ok(self.shard.info(id).is_ok_and(|info| info.unread_bytes >= lowat))
+    }
+
     /// The rest of a write of which `taken` bytes were taken, packet by packet; returns how many were in
     /// the end.
     fn send_rest(&mut self, vfd: Vfd, data: &[u8], flags: i32, mut taken: usize) -> usize {
@@ -317,27 +333,22 @@ impl Runtime {
         // socket(7): a blocking receive waits for SO_RCVLOWAT, or for all it has room for.
         let lowat = max.min(desc.options.recv_lowat as usize);
         let waits = lowat > 1 && !desc.nonblocking && flags & libc::MSG_DONTWAIT == 0;
-        // The error of a connection is given once: this look must not swallow it.
-        match inner.shard.recv_slices(id).map(|_| ()) {
-            Ok(()) => {}
+        if waits && !inner.has_enough(id, lowat)? {
+            return Err(Errno(libc::EAGAIN));
+        }
+        let (a, b) = match inner.shard.recv_slices(id) {
             Err(Error::WouldBlock) => {
                 inner.app_turn();
+                inner.shard.recv_slices(id).map_err(Errno::from)?
             }
-            Err(e) => return Err(e.into()),
-        }
-        if waits && inner.shard.readiness(id) & IN == 0 {
-            let unread = inner.shard.info(id).map_or(0, |info| info.unread_bytes);
-            if unread < lowat {
-                return Err(Errno(libc::EAGAIN));
-            }
-        }
-        let (a, b) = inner.shard.recv_slices(id).map_err(Errno::from)?;
+            slices => slices.map_err(Errno::from)?,
+        };
         let a = a.get(..max).unwrap_or(a);
         let b = b.get(..max - a.len()).unwrap_or(b);
         let taken = a.len() + b.len();
         let result = f(a, b);
         if flags & libc::MSG_PEEK == 0 && taken > 0 {
-            let now = inner.now();
+            let now = inner.lately();
             inner.shard.recv_consume(now, id, taken).map_err(Errno::from)?;
             if inner.has_output() {
                 self.ensure_driver(inner);

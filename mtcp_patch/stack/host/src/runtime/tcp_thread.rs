@@ -1,11 +1,13 @@
 //! The TCP thread: the guarantee that ACKs, retransmissions, keepalives and closes leave while
 //! the application computes (mTCP section 3.2 gives TCP a thread of its own for this reason).
 //!
-//! While an application thread drives, this one looks once a millisecond whether it still does.
+//! While an application thread drives, this one looks once a millisecond whether it still does; less
+//! often while it drives all the time, because each look costs a timer and two changes of context.
 //! When it does not, this one sleeps on the devices and drives. When an application thread sleeps
 //! on the devices, or nothing is open, this one sleeps too, until it is kicked: idle costs no CPU.
 
 use std::os::fd::AsRawFd;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +19,15 @@ use crate::sys::{self, pollfd};
 
 /// The bound within which the TCP thread takes over.
 const TICK: Duration = Duration::from_millis(1);
+
+/// The same while the application drives all the time. With `SLACK` it ends later than the next tick of
+/// a kernel with 250 of them a second, so that no timer is set for it: on a virtual machine to set
+/// one is to leave it, which costs more than a request.
+const DRIVEN_TICK: Duration = Duration::from_millis(4);
+const SLACK: Duration = Duration::from_millis(1);
+
+/// Turns of the application between two looks from which on that is so.
+const DRIVEN_TURNS: u64 = 4;
 
 /// Quiet ticks before it goes to sleep for good, so that a moderately busy program does not pay
 /// for waking it at every request.
@@ -47,16 +58,33 @@ enum Sleep {
 }
 
 fn run(shared: &Shared) {
+    sys::set_timer_slack(SLACK);
     let mut seen_turns = 0;
     let mut quiet_ticks = 0;
     let mut fds: Vec<pollfd> = Vec::new();
+    let app_turns = Arc::clone(&shared.lock_detached().app_turns);
+    // It ticks, and nobody has kicked it since.
+    let mut ticking = false;
     loop {
         fds.clear();
         fds.push(sys::readable(shared.kick.as_raw_fd()));
-        let sleep = {
+        let turns = app_turns.load(Relaxed);
+        let moved = turns != seen_turns;
+        let driven = turns.wrapping_sub(seen_turns);
+        seen_turns = turns;
+        let sleep = if ticking && moved {
+            // Whoever drives holds the lock most of the time, and to wait for it would cost both a
+            // change of context. If it is free, this may have been the last turn for long: what waits
+            // leaves now.
+            quiet_ticks = 0;
+            if let Some(mut inner) = shared.try_lock_detached() {
+                if inner.has_output() {
+                    inner.turn();
+                }
+            }
+            Sleep::Tick
+        } else {
             let mut inner = shared.lock_detached();
-            let moved = inner.app_turns != seen_turns;
-            seen_turns = inner.app_turns;
             quiet_ticks = if moved { 0 } else { quiet_ticks + 1 };
             let sleep = decide(&mut inner, moved, quiet_ticks);
             if matches!(sleep, Sleep::Devices(_)) {
@@ -67,7 +95,7 @@ fn run(shared: &Shared) {
         let timeout = match sleep {
             Sleep::End => return,
             Sleep::No => Some(Duration::ZERO),
-            Sleep::Tick => Some(TICK),
+            Sleep::Tick => Some(tick(driven)),
             Sleep::Kick => None,
             Sleep::Timer(t) => Some(t),
             Sleep::Devices(timeout) => timeout,
@@ -77,10 +105,21 @@ fn run(shared: &Shared) {
         if sys::ppoll(&mut fds, timeout).is_err() {
             std::thread::sleep(TICK);
         }
+        ticking = matches!(sleep, Sleep::Tick);
         if fds.first().is_some_and(|f| f.revents != 0) {
             sys::eventfd_drain(&shared.kick);
             quiet_ticks = 0;
+            ticking = false;
         }
+    }
+}
+
+/// When to look again, after the application has driven so many turns since the last look.
+fn tick(turns: u64) -> Duration {
+    if turns >= DRIVEN_TURNS {
+        DRIVEN_TICK
+    } else {
+        TICK
     }
 }
 
@@ -167,5 +206,18 @@ impl Inner {
 
     fn anything_open(&self) -> bool {
         !self.by_conn.is_empty() || !self.by_listener.is_empty() || !self.orphans.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_application_that_has_stopped_is_looked_after_within_a_millisecond() {
+        assert_eq!((tick(0), tick(1)), (TICK, TICK));
+        assert_eq!(tick(1_000), DRIVEN_TICK);
+        // However fast it drives, what it leaves behind waits no longer than this.
+        assert!(DRIVEN_TICK + SLACK <= Duration::from_millis(5));
     }
 }

@@ -62,6 +62,17 @@ impl<T> Gate<T> {
         inner
     }
 
+    /// The same for a thread that would rather not wait: `None` while somebody is in the state or about to
+    /// fork.
+    pub(crate) fn try_lock_detached(&self) -> Option<MutexGuard<'_, T>> {
+        self.coming.fetch_add(1, Ordering::Acquire);
+        let forking = self.forking.load(Ordering::Relaxed) > 0;
+        let inner = if forking { None } else { self.inner.try_lock().ok() };
+        // Release: with the lock taken, if it was.
+        self.coming.fetch_sub(1, Ordering::Release);
+        inner
+    }
+
     #[cold]
     fn let_forks_pass(&self) {
         loop {
@@ -135,7 +146,10 @@ mod models {
     }
 
     fn visit(state: &State) {
-        let mut inner = state.gate.lock_detached();
+        be_inside(state, state.gate.lock_detached());
+    }
+
+    fn be_inside(state: &State, mut inner: MutexGuard<'_, u32>) {
         state.inside.fetch_add(1, Ordering::Relaxed);
         *inner += 1;
         state.inside.fetch_sub(1, Ordering::Relaxed);
@@ -164,6 +178,23 @@ mod models {
     #[test]
     fn nobody_is_in_the_state_when_a_process_forks() {
         model(1);
+    }
+
+    #[test]
+    fn who_does_not_wait_is_not_in_the_state_either_when_a_process_forks() {
+        loom::model(|| {
+            let state = Arc::new(State { gate: Gate::new(0), inside: AtomicUsize::new(0) });
+            let visitor = Arc::clone(&state);
+            let detached = thread::spawn(move || {
+                let inner = visitor.gate.try_lock_detached();
+                inner.map(|inner| be_inside(&visitor, inner)).is_some()
+            });
+            drop(state.gate.before_fork());
+            assert_eq!(state.inside.load(Ordering::Relaxed), 0);
+            state.gate.after_fork();
+            let came_in = detached.join().unwrap();
+            assert_eq!(*state.gate.lock(), u32::from(came_in));
+        });
     }
 
     #[test]
