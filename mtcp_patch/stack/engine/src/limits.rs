@@ -3,6 +3,7 @@
 //! What grows with the traffic (connections, buffers, queues, ranges) stops at a number of this
 //! file, and a counter of [`crate::stats::Stats`] says how often it stopped.
 
+use crate::tcp::congestion::INITIAL_WINDOW;
 use crate::tcp::conn_options::Keepalive;
 use crate::tcp::ecn::EcnMode;
 
@@ -28,10 +29,6 @@ pub const MAX_REORDERING: u32 = 300;
 
 /// Challenge acknowledgments a second for the whole shard (RFC 5961 section 7).
 pub const MAX_CHALLENGE_ACKS_PER_SECOND: u32 = 1000;
-
-/// Least time between two acknowledgments of empty segments outside the window, for one
-/// connection, in microseconds: two peers that disagree must not answer each other for ever.
-pub const OUT_OF_WINDOW_ACK_INTERVAL_US: u64 = 500_000;
 
 /// Acknowledgments that leave at once when a connection begins (Linux: `TCP_MAX_QUICKACKS`).
 pub const QUICK_ACKS: u8 = 16;
@@ -134,12 +131,29 @@ pub struct Config {
     pub rto_initial_us: u64,
     /// Least retransmission timeout (RFC 6298 2.4 says 1 s; Linux 200 ms).
     pub rto_min_us: u64,
+    /// What is added to every retransmission timeout but that of the first SYN, below 65 s (FreeBSD:
+    /// `rexmit_slop`).
+    pub rto_slop_us: u64,
     /// Largest retransmission timeout (RFC 6298 2.5).
     pub rto_max_us: u64,
     /// Whether timestamps are offered and taken (RFC 7323; Linux: `tcp_timestamps`).
     pub timestamps: bool,
     /// Whether selective acknowledgment is offered and taken (RFC 2018; Linux: `tcp_sack`).
     pub sack: bool,
+    /// Whether what arrives twice is reported (RFC 2883; Linux: `tcp_dsack`).
+    pub dsack: bool,
+    /// Whether losses are found by time (RFC 8985; Linux: `tcp_recovery` = 1), or only by what was
+    /// acknowledged selectively above them (RFC 6675).
+    pub rack: bool,
+    /// Whether a timeout may show to be spurious by what is acknowledged after it (RFC 5682; Linux:
+    /// `tcp_frto`).
+    pub frto: bool,
+    /// Congestion window of a new connection, in segments (RFC 6928; Linux: a route's `initcwnd`).
+    pub initial_cwnd: u32,
+    /// Full segments that the window of our SYN holds at most (Linux: a route's `initrwnd`).
+    pub initial_rwnd: u32,
+    /// The largest MSS to offer, in bytes, where the MTU allows more (Linux: a route's `advmss`).
+    pub adv_mss: u16,
     /// Whether explicit congestion notification is negotiated (RFC 3168; Linux: `tcp_ecn`).
     pub ecn: EcnMode,
     /// Whether a silent sender begins with a small window again (RFC 5681 4.1; Linux:
@@ -159,6 +173,12 @@ pub struct Config {
     /// only when they decide whether to send an update. Their window is then the room in the buffer,
     /// also where that is more than the field of a segment can say.
     pub window_steps: bool,
+    /// Whether a window that is no multiple of the scale's unit is rounded up (RFC 7323 2.4, so that its
+    /// right edge does not move left), or down (4.4BSD and its heirs, FreeBSD until 2019).
+    pub window_rounds_up: bool,
+    /// Whether TIME-WAIT shows what is left of the window that was advertised last, or the room in the
+    /// buffer, where the two may differ: without `window_steps` (FreeBSD until 2017).
+    pub time_wait_keeps_window: bool,
     /// Whether TIME-WAIT acknowledges all that reaches it but the acknowledgment that it expects, each
     /// time (4.4BSD and its heirs); or what RFC 9293 3.10.7.4 wants answered, and that twice a second
     /// at most, as on Linux.
@@ -201,6 +221,13 @@ pub struct Config {
     pub send_buffer_by_packets: bool,
     /// Longest delay of an acknowledgment (RFC 9293 3.8.6.3: below 500 ms).
     pub delayed_ack_us: u64,
+    /// Whether the acknowledgment of a FIN waits as that of data does, for an application that mostly
+    /// closes now, too (Linux: `tcp_fin` enters pingpong mode), or leaves at once (4.4BSD).
+    pub delayed_fin_ack: bool,
+    /// Least time between two acknowledgments of empty segments outside the window, for one
+    /// connection: two peers that disagree must not answer each other for ever (Linux:
+    /// `tcp_invalid_ratelimit`).
+    pub stray_ack_interval_us: u64,
     /// Longest time that a corked partial segment waits (Linux: 200 ms).
     pub cork_us: u64,
     /// Stay of an abandoned connection in FIN-WAIT-2 (Linux: `tcp_fin_timeout`).
@@ -259,15 +286,24 @@ impl Default for Config {
             msl_us: 30_000_000,
             rto_initial_us: 1_000_000,
             rto_min_us: 200_000,
+            rto_slop_us: 0,
             rto_max_us: 120_000_000,
             timestamps: true,
             sack: true,
+            dsack: true,
+            rack: true,
+            frto: true,
+            initial_cwnd: INITIAL_WINDOW,
+            initial_rwnd: u32::MAX,
+            adv_mss: u16::MAX,
             ecn: EcnMode::Answer,
             slow_start_after_idle: true,
             mtu_probing: true,
             window_scaling: true,
             recv_buffer_whole_segments: false,
             window_steps: true,
+            window_rounds_up: true,
+            time_wait_keeps_window: false,
             time_wait_answers_all: false,
             acks_repeat_fin: false,
             linux_errors: true,
@@ -283,6 +319,8 @@ impl Default for Config {
             send_buffer_by_packets: false,
             delayed_ack_segments: 0,
             delayed_ack_us: 40_000,
+            delayed_fin_ack: true,
+            stray_ack_interval_us: 500_000,
             cork_us: 200_000,
             fin_wait_2_us: 60_000_000,
             buffer_idle_us: 1_000_000,

@@ -171,7 +171,9 @@ impl Shard {
             link: path.link,
             options,
             iss: self.env.secrets.isn(now, &local, &remote),
-            adv_mss: Offer::mss(path.caps.mtu, &local).min(options.max_segment()),
+            adv_mss: Offer::mss(path.caps.mtu, &local)
+                .min(options.max_segment())
+                .min(self.env.config.adv_mss),
             timestamp_offset: self.env.secrets.timestamp_offset(&local, &remote),
         };
         let (tcb, env) = self.insert(now, origin).ok_or(Error::NoBuffers)?;

@@ -13,7 +13,6 @@ use crate::device::{Caps, Device, DeviceId, RxChecksum};
 use crate::event::{ConnId, Events};
 use crate::limits::{
     Config, LOCAL_TIME_WAIT_US, MAX_CHALLENGE_ACKS_PER_SECOND, MAX_PENDING_REPLIES,
-    OUT_OF_WINDOW_ACK_INTERVAL_US,
 };
 use crate::stats::{Refusal, Stats};
 use crate::tcp::output::{self, HOP_LIMIT};
@@ -254,7 +253,8 @@ impl Env {
     /// Whether a segment that moves nothing may be answered: two peers that disagree must not
     /// answer each other for ever. `last` is when one of the same connection was answered.
     pub(crate) fn may_answer(&mut self, last: &mut Option<Instant>, now: Instant) -> bool {
-        let recent = |at: Instant| now.micros_since(at) < OUT_OF_WINDOW_ACK_INTERVAL_US;
+        let interval_us = self.config.stray_ack_interval_us;
+        let recent = |at: Instant| now.micros_since(at) < interval_us;
         if last.is_some_and(recent) {
             self.stats.refuse(Refusal::ChallengeLimit);
             return false;

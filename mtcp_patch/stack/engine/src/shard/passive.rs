@@ -132,7 +132,7 @@ impl Shard {
         let made = self.conns.insert(|index, generation| {
             let place = Place { id: ConnId { index, generation }, listener: id, device };
             let mut tcb = syn.embryo(env, now, place, seg.ack - 1, inherit);
-            window::advertise_in_syn(&mut tcb);
+            window::advertise_in_syn(&mut tcb, &env.config);
             output::syn_sent(&mut tcb);
             Slot::Conn(Box::new(tcb))
         });

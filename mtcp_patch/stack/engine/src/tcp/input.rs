@@ -58,7 +58,7 @@ fn in_syn_sent(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>) {
         let text = !seg.payload.is_empty() || seg.flags.contains(Flags::FIN);
         if text && tcb.state.can_receive() {
             // The peer has had the window of our SYN.
-            window::advertise_in_syn(tcb);
+            window::advertise_in_syn(tcb, &env.config);
             after_ack(tcb, env, now, seg.seq + 1, seg, seg.flags.contains(Flags::FIN));
         }
     } else {
@@ -104,6 +104,7 @@ fn established(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>) {
     tcb.change(Cause::SynAcked);
     timer::stop(tcb, Timer::Retransmit);
     tcb.congestion = Congestion::new(tcb.options.congestion);
+    tcb.congestion.set_cwnd(env.config.initial_cwnd);
     // RFC 5681 3.1: lost SYNs leave one segment. Linux: a single one may have been late only, since
     // the first timeout is a second.
     if tcb.retries > 1 {
@@ -311,7 +312,7 @@ fn answer_stray(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<'_>) {
     } else {
         duplicate_ack::flush(tcb, env, now);
         acknowledge_quickly(tcb, env);
-        note_duplicate(tcb, seg.seq, (seg.seq + seg.len()).min(tcb.rcv_nxt));
+        note_duplicate(tcb, env, seg.seq, (seg.seq + seg.len()).min(tcb.rcv_nxt));
         duplicate_ack::send(tcb, env, now);
     }
 }
@@ -325,8 +326,8 @@ fn acknowledge_quickly(tcb: &mut Tcb, env: &Env) {
 }
 
 /// RFC 2883 4: `from`..`to` has arrived before, which the next acknowledgment reports.
-fn note_duplicate(tcb: &mut Tcb, from: Seq, to: Seq) {
-    if tcb.sack_ok {
+fn note_duplicate(tcb: &mut Tcb, env: &Env, from: Seq, to: Seq) {
+    if tcb.sack_ok && env.config.dsack {
         tcb.sack_receiver.get_or_insert_default().on_duplicate(from, to);
     }
 }
@@ -352,12 +353,12 @@ fn text_arrives(tcb: &mut Tcb, env: &mut Env, now: Instant, seq: Seq, seg: &Segm
             timer::enter_time_wait(tcb, env, now);
         }
         acknowledge_quickly(tcb, env);
-        note_duplicate(tcb, seq, end.min(tcb.rcv_nxt));
+        note_duplicate(tcb, env, seq, end.min(tcb.rcv_nxt));
         duplicate_ack::send(tcb, env, now);
         return;
     }
     if seq.lt(tcb.rcv_nxt) {
-        note_duplicate(tcb, seq, tcb.rcv_nxt);
+        note_duplicate(tcb, env, seq, tcb.rcv_nxt);
         ack_now(tcb, env);
     }
     // Trim to the window.
@@ -418,7 +419,7 @@ fn store(
     let len = data.len() as u32;
     // RFC 2883 4: of several duplicates in one segment the lowest is reported.
     if let Some((from, to)) = tcb.ranges.overlap(offset, offset + len).filter(|_| !reported) {
-        note_duplicate(tcb, tcb.rcv_nxt + from, tcb.rcv_nxt + to);
+        note_duplicate(tcb, env, tcb.rcv_nxt + from, tcb.rcv_nxt + to);
     }
     tcb.rcv_mss = tcb.rcv_mss.max(len.min(u32::from(tcb.adv_mss)));
     if offset > 0 {
@@ -455,7 +456,12 @@ fn acknowledge_in_order(tcb: &mut Tcb, env: &mut Env, now: Instant) {
     let unacked = u32::try_from(tcb.rcv_nxt - tcb.rcv_wup).unwrap_or(0);
     tcb.unacked_segments = tcb.unacked_segments.saturating_add(1);
     let most = env.config.delayed_ack_segments;
-    let enough = if most > 0 { tcb.unacked_segments >= most } else { unacked > tcb.rcv_mss };
+    let enough = if most > 0 {
+        // 4.4BSD counts segments, and one that is larger than a full one for enough.
+        tcb.unacked_segments >= most || unacked > u32::from(tcb.adv_mss)
+    } else {
+        unacked > tcb.rcv_mss
+    };
     if enough || tcb.quick_acks > 0 {
         ack_now(tcb, env);
     } else if !tcb.ack_due {
@@ -467,15 +473,31 @@ fn acknowledge_in_order(tcb: &mut Tcb, env: &mut Env, now: Instant) {
 /// the peer wrote and does not answer, so the peer may be holding data back until then (RFC 896;
 /// Linux: `__tcp_cleanup_rbuf`).
 pub(crate) fn is_ack_due_after_read(tcb: &Tcb) -> bool {
-    tcb.pushed && !tcb.answers && tcb.rx.is_empty() && tcb.timers.is_running(Timer::DelayedAck)
+    // The heirs of 4.4BSD acknowledge a read by a window update alone.
+    tcb.window_steps
+        && tcb.pushed
+        && !tcb.answers
+        && tcb.rx.is_empty()
+        && tcb.timers.is_running(Timer::DelayedAck)
 }
 
 /// RFC 9293 3.10.7.4, eighth step: everything before the peer's FIN has arrived.
 fn peer_fin(tcb: &mut Tcb, env: &mut Env, now: Instant) {
     tcb.rcv_nxt += 1;
     tcb.ranges.clear();
+    let unacked = u32::try_from(tcb.rcv_nxt - tcb.rcv_wup).unwrap_or(0);
+    // Linux: the delay is learnt from data (`icsk_ack.ato`); before any there is none.
+    let waits = env.config.delayed_fin_ack && tcb.state == State::Established && tcb.bytes_in > 0;
     tcb.change(Cause::RcvFin);
-    ack_now(tcb, env);
+    if waits && unacked <= tcb.rcv_mss {
+        // RFC 9293 3.8.6.3 (SHLD-18): with the FIN of an application that closes in return, one segment.
+        tcb.answers = true;
+        if !tcb.ack_due {
+            timer::start_if_idle(tcb, env, Timer::DelayedAck, now + env.config.delayed_ack_us);
+        }
+    } else {
+        ack_now(tcb, env);
+    }
     if tcb.state == State::TimeWait {
         timer::enter_time_wait(tcb, env, now);
     }

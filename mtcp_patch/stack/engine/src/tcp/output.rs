@@ -56,7 +56,7 @@ fn header(tcb: &mut Tcb, env: &mut Env, now: Instant, seq: Seq, flags: Flags) ->
         seq,
         ack: tcb.rcv_nxt,
         flags: flags | tcb.ecn.stamp(0, false).0,
-        wnd: window::advertise(tcb),
+        wnd: window::advertise(tcb, &env.config),
         options: Options {
             timestamps: tcb.timestamps.option(now),
             sack: sack_blocks(tcb),
@@ -97,7 +97,7 @@ pub(crate) fn syn_header(tcb: &mut Tcb, env: &mut Env, now: Instant) -> Header {
     let active = tcb.state == State::SynSent;
     let flags = if active { Flags::SYN } else { Flags::SYN | Flags::ACK };
     let flags = flags | tcb.ecn.syn_flags(active);
-    let window = window::advertise_in_syn(tcb);
+    let window = window::advertise_in_syn(tcb, &env.config);
     // RFC 7323 2.2: a SYN-ACK carries the option only when the SYN did.
     let wscale = tcb.wscale_ok.then_some(tcb.rcv_wscale);
     let plain = active && tcb.retries > env.config.syn_option_retries;

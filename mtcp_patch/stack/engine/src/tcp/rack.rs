@@ -149,3 +149,20 @@ pub(crate) fn detect_loss(tcb: &mut Tcb, now: Instant) -> Option<u64> {
     }
     (wait > 0).then_some(wait)
 }
+
+/// RFC 6675 4, `IsLost`, where RACK is off: what `DupThresh` segments above it have overtaken. A
+/// repetition counts as arrived until the timeout says otherwise.
+pub(crate) fn mark_overtaken(tcb: &mut Tcb) {
+    let threshold = tcb.recovery.reordering;
+    let mut above = tcb.sent.sacked_out;
+    let mut index = 0;
+    while above >= threshold {
+        let Some(segment) = tcb.sent.get(index) else { break };
+        if segment.has(mark::SACKED) {
+            above -= 1;
+        } else if !segment.has(mark::LOST) && !segment.has(mark::EVER_RETRANS) {
+            tcb.sent.mark_lost(index);
+        }
+        index += 1;
+    }
+}

@@ -250,6 +250,10 @@ fn identify_loss(tcb: &mut Tcb, env: &mut Env, now: Instant, news: &mut News) {
         reno::mark_lost(tcb, news.una_advanced);
         return;
     }
+    if !env.config.rack {
+        rack::mark_overtaken(tcb);
+        return;
+    }
     let retrans_out = tcb.sent.retrans_out();
     if let Some(us) = rack::detect_loss(tcb, now) {
         start_timer(tcb, env, Pending::Reorder, now + us.saturating_add(TIMEOUT_MIN_US));
@@ -437,7 +441,7 @@ pub(crate) fn note_reordering(tcb: &mut Tcb, low: Seq, highest: Seq) {
 }
 
 /// RFC 6298 (5.4): everything is lost that can be; slow start from one segment.
-pub(crate) fn on_timeout(tcb: &mut Tcb, now: Instant) {
+pub(crate) fn on_timeout(tcb: &mut Tcb, env: &Env, now: Instant) {
     let new_recovery = tcb.recovery.state < CaState::Recovery;
     let reneged = tcb.sent.front().is_some_and(|first| first.has(mark::SACKED));
     if reneged {
@@ -478,7 +482,7 @@ pub(crate) fn on_timeout(tcb: &mut Tcb, now: Instant) {
     tcb.ecn.on_reduction();
     tcb.recovery.state = CaState::Loss;
     tcb.recovery.high_seq = tcb.snd_nxt;
-    tcb.recovery.frto = new_recovery || tcb.retries > 0;
+    tcb.recovery.frto = env.config.frto && (new_recovery || tcb.retries > 0);
     tcb.recovery.new_first = false;
     tcb.recovery.tlp.end();
 }

@@ -86,7 +86,9 @@ impl Syn {
         iss: Seq,
         inherit: ConnOptions,
     ) -> Tcb {
-        let adv_mss = Offer::mss(env.mtu(place.device), &self.dst).min(inherit.max_segment());
+        let adv_mss = Offer::mss(env.mtu(place.device), &self.dst)
+            .min(inherit.max_segment())
+            .min(env.config.adv_mss);
         let origin = Origin {
             id: place.id,
             state: State::SynReceived,

@@ -17,13 +17,17 @@ pub(crate) struct Rtt {
     min_us: u32,
     measured: bool,
     backoff: u8,
+    /// See `Config::rto_slop_us`; in milliseconds.
+    slop_ms: u16,
 }
 
 impl Rtt {
-    pub(crate) fn new(rto_initial_us: u64) -> Self {
+    pub(crate) fn new(rto_initial_us: u64, slop_us: u64) -> Self {
         // (2.1) Until a round-trip time has been measured, RTO <- 1 second.
         let rto_us = saturate(rto_initial_us);
-        Self { srtt_us: 0, rttvar_us: 0, rto_us, min_us: u32::MAX, measured: false, backoff: 0 }
+        let slop_ms = u16::try_from(slop_us / 1000).unwrap_or(u16::MAX);
+        let (measured, min_us) = (false, u32::MAX);
+        Self { srtt_us: 0, rttvar_us: 0, rto_us, min_us, measured, backoff: 0, slop_ms }
     }
 
     /// Takes a measurement. `min_us` and `max_us` bound the timeout.
@@ -65,7 +69,9 @@ impl Rtt {
 
     /// The timeout now, exponential backoff included.
     pub(crate) fn rto_us(&self, max_us: u64) -> u64 {
-        (u64::from(self.rto_us) << self.backoff.min(16)).min(max_us)
+        let slop_us =
+            if self.measured || self.backoff > 0 { u64::from(self.slop_ms) * 1000 } else { 0 };
+        ((u64::from(self.rto_us) << self.backoff.min(16)) + slop_us).min(max_us)
     }
 
     /// (5.5) The host MUST set RTO <- RTO * 2 ("back off the timer").
@@ -127,7 +133,7 @@ mod tests {
     /// RFC 9293 MUST-18, MUST-19.
     #[test]
     fn starts_at_one_second_and_backs_off() {
-        let mut rtt = Rtt::new(1_000_000);
+        let mut rtt = Rtt::new(1_000_000, 0);
         let mut seen = std::vec::Vec::new();
         for _ in 0..9 {
             seen.push(rtt.rto_us(MAX) / 1_000_000);
@@ -141,7 +147,7 @@ mod tests {
     /// RFC 9293 MUST-18.
     #[test]
     fn first_sample_and_smoothing() {
-        let mut rtt = Rtt::new(1_000_000);
+        let mut rtt = Rtt::new(1_000_000, 0);
         rtt.sample(400_000, MIN, MAX);
         assert_eq!((rtt.srtt_us(), rtt.rto_us(MAX)), (400_000, 400_000 + 4 * 200_000));
         rtt.sample(400_000, MIN, MAX);
@@ -154,7 +160,7 @@ mod tests {
 
     #[test]
     fn extremes_do_not_overflow() {
-        let mut rtt = Rtt::new(u64::MAX);
+        let mut rtt = Rtt::new(u64::MAX, 0);
         rtt.sample(0, MIN, MAX);
         rtt.sample(u64::MAX, MIN, MAX);
         for _ in 0..300 {

@@ -265,7 +265,7 @@ impl Tcb {
             eor: None,
             sack_receiver: None,
             timestamps: Timestamps::new(config.timestamps, origin.timestamp_offset),
-            rtt: Rtt::new(config.rto_initial_us),
+            rtt: Rtt::new(config.rto_initial_us, config.rto_slop_us),
             timed: None,
             congestion: Congestion::new(origin.options.congestion),
             ecn: Ecn::new(config.ecn),

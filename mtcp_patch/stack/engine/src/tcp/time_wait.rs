@@ -9,7 +9,6 @@ use super::timestamps::Timestamps;
 use super::{input, timer};
 use crate::device::DeviceId;
 use crate::event::ConnId;
-use crate::limits::OUT_OF_WINDOW_ACK_INTERVAL_US;
 use crate::shard::Env;
 use crate::stats::Refusal;
 use crate::time::Instant;
@@ -141,7 +140,7 @@ impl TimeWait {
     }
 
     fn acknowledge(&mut self, env: &mut Env, now: Instant) {
-        let recent = |at: Instant| now.micros_since(at) < OUT_OF_WINDOW_ACK_INTERVAL_US;
+        let recent = |at: Instant| now.micros_since(at) < env.config.stray_ack_interval_us;
         if self.last_ack.is_some_and(recent) {
             env.stats.refuse(Refusal::ChallengeLimit);
             return;

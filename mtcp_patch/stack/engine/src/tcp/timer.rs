@@ -187,7 +187,7 @@ fn retransmit(tcb: &mut Tcb, env: &mut Env, now: Instant) {
     env.stats.timeouts += 1;
     if tcb.state.is_synchronized() {
         pmtu::on_timeout(tcb, env, now);
-        recovery::on_timeout(tcb, now);
+        recovery::on_timeout(tcb, env, now);
         env.enqueue(tcb, list::DATA);
     } else {
         tcb.timed = None;
@@ -302,6 +302,8 @@ fn gives_up(tcb: &Tcb, silent_us: u64) -> bool {
 
 /// Starts or restarts 2 MSL (RFC 9293 3.6.1, MUST-13); nothing else matters in TIME-WAIT.
 pub(crate) fn enter_time_wait(tcb: &mut Tcb, env: &mut Env, now: Instant) {
+    // Of a window that moves in steps nothing changes any more.
+    tcb.window_steps |= env.config.time_wait_keeps_window;
     for timer in [Timer::Retransmit, Timer::Keepalive, Timer::Cork, Timer::DelayedAck] {
         stop(tcb, timer);
     }
@@ -336,6 +338,6 @@ pub(crate) fn restart_after_idle(tcb: &mut Tcb, env: &Env, now: Instant) {
     let idle = now.micros_since(tcb.last_sent);
     let waits = tcb.unsent() > 0;
     if env.config.slow_start_after_idle && waits && tcb.in_flight() == 0 && idle > rto {
-        tcb.congestion.restart(idle, rto);
+        tcb.congestion.restart(idle, rto, env.config.initial_cwnd);
     }
 }

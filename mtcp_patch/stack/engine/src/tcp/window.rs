@@ -12,7 +12,9 @@
 //! the peer may have sent up to it. Called by `input` (acceptability), `output` (advertising) and
 //! the application's reads (growth).
 
+use super::state::State;
 use super::tcb::Tcb;
+use crate::limits::Config;
 use crate::wire::{Segment, Seq};
 
 /// Bytes that the peer may still send from RCV.NXT on (RFC 9293 MUST-1: 32 bits, unsigned).
@@ -72,22 +74,35 @@ fn offer(tcb: &Tcb) -> u32 {
 }
 
 /// The window field of a segment that is about to leave; moves `rcv_adv` accordingly.
-pub(crate) fn advertise(tcb: &mut Tcb) -> u16 {
+pub(crate) fn advertise(tcb: &mut Tcb, config: &Config) -> u16 {
     let window = offer(tcb);
     let scale = if tcb.wscale_ok { tcb.rcv_wscale } else { 0 };
     let unit = (1u32 << scale) - 1;
     // RFC 9293 SHLD-14, RFC 7323 2.4: a window that is not a multiple of the unit is rounded up, so that the edge
     // does not move left; but down where it would pass the end of the buffer by more than that.
     let up = window.saturating_add(unit) & !unit;
-    let rounded = if up <= free(tcb).saturating_add(unit) { up } else { window };
+    let fits = up <= free(tcb).saturating_add(unit);
+    let rounded = if fits && config.window_rounds_up { up } else { window };
     let field = (rounded >> scale).min(65_535) as u16;
     tcb.rcv_adv = tcb.rcv_adv.max(tcb.rcv_nxt + (u32::from(field) << scale));
     field
 }
 
-/// The window field of a SYN, which is never scaled (RFC 7323 2.2).
-pub(crate) fn advertise_in_syn(tcb: &mut Tcb) -> u16 {
-    let field = offer(tcb).min(65_535) as u16;
+/// The window field of a SYN, which is never scaled (RFC 7323 2.2): whole segments, as on Linux
+/// (`tcp_select_initial_window`), where the buffer is less than the field can say.
+pub(crate) fn advertise_in_syn(tcb: &mut Tcb, config: &Config) -> u16 {
+    let mut mss = u32::from(tcb.adv_mss);
+    if tcb.state == State::SynReceived {
+        // Only now is it known whether every segment carries timestamps.
+        mss = tcb.less_options(mss);
+    }
+    let initial = u32::try_from(config.recv_buffer_initial_bytes).unwrap_or(u32::MAX);
+    let buffer = tcb.options.recv_buffer_bytes.map_or(initial, |_| tcb.rcv_limit);
+    // 65,535 is the most that the field can say: no buffer's size.
+    let whole = tcb.window_steps && buffer > mss && buffer != 65_535;
+    let most = if whole { buffer - buffer % mss.max(1) } else { buffer };
+    let window = offer(tcb).min(most).min(mss.saturating_mul(config.initial_rwnd));
+    let field = window.min(65_535) as u16;
     tcb.rcv_adv = tcb.rcv_adv.max(tcb.rcv_nxt + u32::from(field));
     field
 }
@@ -145,8 +160,7 @@ mod tests {
     use super::*;
     use crate::device::DeviceId;
     use crate::event::ConnId;
-    use crate::limits::{Config, MIN_BUFFER_BYTES};
-    use crate::tcp::state::State;
+    use crate::limits::MIN_BUFFER_BYTES;
     use crate::tcp::tcb::{ConnOptions, Origin, Owner};
     use crate::time::Instant;
     use crate::wire::Link;
@@ -210,7 +224,7 @@ mod tests {
                     unread -= n;
                 }
                 let before = promised;
-                let edge = received + i64::from(u32::from(advertise(&mut tcb)) * unit);
+                let edge = received + i64::from(u32::from(advertise(&mut tcb, &Config::default())) * unit);
                 promised = promised.max(edge);
                 prop_assert_eq!(i64::from(receive_window(&tcb)), promised - received);
                 prop_assert!(edge > before - i64::from(unit), "shrunk from {} to {}", before, edge);

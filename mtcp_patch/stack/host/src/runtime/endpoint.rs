@@ -166,7 +166,7 @@ impl Runtime {
         let keepalive = inner.shard.config().keepalive();
         let port = match inner.devices.virtual_link {
             None => Port::new(family, proto)?,
-            Some(_) => Port::anywhere(family, proto, keepalive)?,
+            Some(_) => Port::anywhere(family, proto, inner.shard.config())?,
         };
         let port = inner.ports.insert(port);
         let mut desc = Desc::new(family, Kind::Fresh, Some(port), true);

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 
 use mtcp_engine::device::DeviceId;
-use mtcp_engine::{Keepalive, State};
+use mtcp_engine::{Config, State};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::state::Inner;
@@ -40,9 +40,10 @@ impl Port {
     }
 
     /// The same for a host without addresses of its own: bind(2) takes any address (IP_FREEBIND
-    /// needs no privilege), and nothing ever reaches the kernel socket there. It shows `keepalive`
-    /// as a kernel does whose sysctls say so.
-    pub fn anywhere(family: i32, proto: i32, keepalive: Keepalive) -> Result<Self, Errno> {
+    /// needs no privilege), and nothing ever reaches the kernel socket there. It shows what
+    /// `config` says of keepalive and the receive buffer as a kernel does whose sysctls say so.
+    pub fn anywhere(family: i32, proto: i32, config: &Config) -> Result<Self, Errno> {
+        let keepalive = config.keepalive();
         let port = Self::new(family, proto)?;
         let values = [
             (libc::TCP_KEEPIDLE, keepalive.idle_us / 1_000_000),
@@ -52,6 +53,10 @@ impl Port {
         for (name, value) in values {
             let value = i32::try_from(value).unwrap_or(i32::MAX).to_ne_bytes();
             sys::setsockopt(port.fd(), libc::IPPROTO_TCP, name, &value)?;
+        }
+        if config.recv_buffer_initial_bytes != Config::default().recv_buffer_initial_bytes {
+            // socket(7): shown doubled.
+            port.socket.set_recv_buffer_size(config.recv_buffer_initial_bytes)?;
         }
         if family == libc::AF_INET6 {
             port.socket.set_freebind_v6(true)?;

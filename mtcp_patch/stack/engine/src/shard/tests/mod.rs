@@ -9,6 +9,7 @@ mod ecn;
 mod frto;
 mod hostile;
 mod icmp;
+mod linux_settings;
 mod newreno;
 mod open;
 mod options;

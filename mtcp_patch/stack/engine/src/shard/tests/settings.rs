@@ -36,12 +36,12 @@ fn a_buffer_of_whole_segments_is_a_multiple_of_the_mss() {
 /// RFC 9293 3.8.6.2.2, and what 4.4BSD makes of it.
 #[test]
 fn the_edge_of_the_window_moves_in_steps_or_with_every_byte() {
-    for (window_steps, wnd) in [(true, 9_900), (false, 10_000)] {
+    for (window_steps, wnd) in [(true, 10_120), (false, 10_220)] {
         let config =
-            Config { window_steps, recv_buffer_initial_bytes: 10_000, ..Config::default() };
+            Config { window_steps, recv_buffer_initial_bytes: 10_220, ..Config::default() };
         let (mut b, id) = accepted(config, None);
         b.peer(PA, 1, 1, &[7; 100]);
-        assert_eq!(b.sent()[0].wnd, 9_900);
+        assert_eq!(b.sent()[0].wnd, 10_120);
         b.recv(id).unwrap();
         b.peer(PA, 1, 1, &[7; 100]);
         assert_eq!(b.sent()[0].wnd, wnd);
@@ -365,4 +365,55 @@ fn settings_may_change_while_it_runs() {
     b.shard.configure(config);
     b.peer(Flags(1 | 2), 1, 0, b"");
     assert_eq!(b.brief(), []);
+}
+
+/// FreeBSD's `rexmit_slop`: added once, to the timeout that is backed off, and not to the first SYN's.
+#[test]
+fn the_slop_is_added_to_every_timeout_but_the_first() {
+    let config = Config { rto_slop_us: 200_000, ..Config::default() };
+    let mut b = Bench::with(config, 16);
+    b.connect();
+    b.sent();
+    let mut waits = std::vec![];
+    for _ in 0..3 {
+        waits.push(b.next_sent(10_000_000).0.div_ceil(10_000));
+    }
+    assert_eq!(waits, [101, 221, 421]);
+}
+
+/// RFC 7323 2.4, and 4.4BSD.
+#[test]
+fn a_window_between_two_units_is_rounded_up_or_down() {
+    for (window_rounds_up, wnd) in [(true, 98), (false, 97)] {
+        let config = Config {
+            window_rounds_up,
+            recv_buffer_bytes: 100_000 << 6,
+            recv_buffer_initial_bytes: 12_500,
+            window_steps: false,
+            ..Config::default()
+        };
+        let (mut b, _) = accepted(config, Some(0));
+        b.peer(A, 1, 1, &[7; 1]);
+        let sent = b.sent();
+        assert_eq!(sent[0].wnd, wnd, "of 12,499 bytes in units of 128");
+    }
+}
+
+/// FreeBSD until 2017: the FIN takes its number from the window.
+#[test]
+fn time_wait_shows_what_is_left_of_the_last_window_or_the_room() {
+    for (time_wait_keeps_window, wnd) in [(true, 65_534), (false, 65_535)] {
+        let config = Config {
+            time_wait_keeps_window,
+            window_steps: false,
+            time_wait_answers_all: true,
+            recv_buffer_initial_bytes: 65_700,
+            ..Config::default()
+        };
+        let (mut b, id) = accepted(config, None);
+        b.shard.close(b.now, id);
+        b.sent();
+        b.peer(FA, 1, 2, b"");
+        assert_eq!(b.sent()[0].wnd, wnd);
+    }
 }

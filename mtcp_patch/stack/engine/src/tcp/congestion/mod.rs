@@ -301,9 +301,9 @@ impl Congestion {
     /// RFC 5681 4.1: what was measured before a silence of a whole timeout says little about the
     /// path. As Linux has it (`tcp_cwnd_restart`), the window is halved for each timeout of the
     /// silence, down to the restart window, RW = min(IW, cwnd), and the threshold remembers it.
-    pub(crate) fn restart(&mut self, idle_us: u64, rto_us: u64) {
+    pub(crate) fn restart(&mut self, idle_us: u64, rto_us: u64, initial: u32) {
         self.window.ssthresh = self.window.current_ssthresh();
-        let restart = self.window.cwnd.min(INITIAL_WINDOW);
+        let restart = self.window.cwnd.min(initial);
         let mut cwnd = self.window.cwnd;
         let mut left = idle_us.saturating_sub(rto_us);
         while left > 0 && cwnd > restart {

@@ -3,7 +3,9 @@
 
 use std::collections::VecDeque;
 
-use crate::tcp::congestion::{Ack, Congestion, CongestionControl, INFINITE_SSTHRESH};
+use crate::tcp::congestion::{
+    Ack, Congestion, CongestionControl, INFINITE_SSTHRESH, INITIAL_WINDOW,
+};
 use crate::time::Instant;
 use crate::wire::Seq;
 
@@ -247,7 +249,7 @@ fn a_silence_halves_the_window_for_each_timeout() {
     ] {
         let mut c = Congestion::new(CongestionControl::Cubic);
         c.set_cwnd(cwnd);
-        c.restart(idle_ms * MS, rto_ms * MS);
+        c.restart(idle_ms * MS, rto_ms * MS, INITIAL_WINDOW);
         assert_eq!(c.cwnd(), expected);
         assert!(c.ssthresh() >= cwnd / 4 * 3);
     }
