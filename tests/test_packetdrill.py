@@ -16,8 +16,10 @@ import pytest
 pytest.importorskip("lark")
 
 from packetdrill import syntax
+from packetdrill.constants import Names, constant_names
 from packetdrill.files import Files
-from packetdrill.kernel_setup import KernelSetup, is_freebsd
+from packetdrill.kernel_setup import KernelSetup, are_neighbours_freebsd, is_freebsd
+from packetdrill.presume import presume
 from packetdrill.wire import Unsupported
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -219,9 +221,131 @@ def test_sysctls_become_settings(tmp_path: Path) -> None:
         setup.sysctl("net.ipv4.tcp_max_syn_backlog", "5")
 
 
-def test_freebsd_is_known_by_its_sysctls(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("sysctl", "value", "settings"),
+    [
+        ("net.ipv4.tcp_dsack", "0", {"dsack": False}),
+        ("net.ipv4.tcp_recovery", "0", {"rack": False}),
+        ("net.ipv4.tcp_frto", "0", {"frto": False}),
+        ("net.ipv4.tcp_invalid_ratelimit", "0", {"stray_ack_interval_us": 0}),
+        ("net.ipv4.tcp_keepalive_time", "5", {"keepalive_idle_us": 5_000_000}),
+        ("net.inet.tcp.rexmit_min", "70", {"rto_min_us": 70_000}),
+        ("net.inet.tcp.rexmit_slop", "50", {"rto_slop_us": 50_000}),
+    ],
+)
+def test_a_sysctl_with_a_meaning_is_a_setting(tmp_path: Path, sysctl: str, value: str, settings: object) -> None:
+    setup = KernelSetup(tmp_path, False, dict.fromkeys(ALL_SETTINGS))
+    setup.sysctl(sysctl, value)
+    assert setup.settings == settings
+
+
+ALL_SETTINGS = ["dsack", "rack", "frto", "stray_ack_interval_us", "keepalive_idle_us", "rto_min_us", "rto_slop_us"]
+
+
+def test_rack_with_another_window_is_unsupported(tmp_path: Path) -> None:
+    with pytest.raises(Unsupported, match="reordering window"):
+        KernelSetup(tmp_path, False, dict.fromkeys(ALL_SETTINGS)).sysctl("net.ipv4.tcp_recovery", "2")
+
+
+def test_metrics_of_the_route_become_settings(tmp_path: Path) -> None:
+    setup = KernelSetup(tmp_path, False, KNOWN)
+    assert setup.apply("ip -6 route change fd::3 via fd::2 dev tun0 advmss 1000 mtu lock 1460 initcwnd 16") == []
+    assert (setup.settings, setup.mtu) == ({"adv_mss": 1000, "initial_cwnd": 16}, 1460)
+    assert setup.apply("ip link set dev tun0 mtu 9000") == []
+    assert setup.mtu == 9000
+    unknown = "ip route change 192.0.2.1 via 192.168.0.1 dev tun0 cwnd lock 6"
+    assert setup.apply(unknown) == [unknown]
+
+
+def test_a_route_decides_mss_and_first_window(tmp_path: Path) -> None:
+    text = "`ip route change 192.0.2.1 via 192.168.0.2 dev tun0 advmss 1200 mtu lock 1240 initcwnd 3`\n" + ESTABLISHED
+    text = text.replace("<mss 1460>", "<mss 1200>") + (
+        "+0 write(4, ..., 9000) = 9000\n+0 > . 1:3001(3000) ack 1\n+.01 < . 1:1(0) ack 3001 win 32792\n"
+    )
+    assert one(tmp_path, text)[0] == "pass"
+
+
+def test_freebsd_is_known_by_its_spelling() -> None:
     assert is_freebsd("`sysctl -w net.inet.tcp.rfc1323=1`")
+    assert is_freebsd("+0 > S 0:0(0) win 65535 <mss 1460,nop,wscale 6,nop,nop,TS val 100 ecr 0>")
     assert not is_freebsd("`sysctl -q net.ipv4.tcp_sack=1`")
-    setup = KernelSetup(tmp_path, True, KNOWN)
-    setup.sysctl("net.inet.tcp.rexmit_min", "70")
-    assert setup.settings["rto_min_us"] == 270_000
+    assert not is_freebsd("+0 < S. 0:0(0) ack 1 win 5792 <mss 1460,nop,wscale 2,nop,nop,sackOK>")
+
+
+def test_a_script_that_shows_no_system_is_for_that_of_those_around_it(tmp_path: Path) -> None:
+    plain, freebsd = tmp_path / "close", tmp_path / "reset"
+    plain.mkdir()
+    freebsd.mkdir()
+    (plain / "plain.pkt").write_text(LISTEN)
+    (freebsd / "marked.pkt").write_text("`sysctl -w net.inet.tcp.rfc1323=1`\n" + LISTEN)
+    assert are_neighbours_freebsd(plain / "plain.pkt", tmp_path)
+    assert not are_neighbours_freebsd(plain / "plain.pkt", plain), "not beyond the corpus"
+
+
+def test_the_slop_of_freebsd_is_added_and_its_first_versions_wait_longer(tmp_path: Path) -> None:
+    later = "`sysctl -w net.inet.tcp.rexmit_initial=1000`\n"
+    connect = "+0 socket(..., SOCK_STREAM, IPPROTO_TCP) = 3\n+0 fcntl(3, F_SETFL, O_RDWR|O_NONBLOCK) = 0\n"
+    connect += (
+        "+0 connect(3, ..., ...) = -1 EINPROGRESS (now)\n+0 > S 0:0(0) <mss 1460,nop,wscale 6,sackOK,TS val 1 ecr 0>\n"
+    )
+    again = "> S 0:0(0) <mss 1460,nop,wscale 6,sackOK,TS val 2 ecr 0>\n"
+    assert one(tmp_path, f"{later}{connect}+1 {again}+2.2 {again}")[0] == "pass"
+    result, detail = one(tmp_path, f"{connect}+3 {again}", "early.pkt")
+    assert result == "pass"
+    assert "FreeBSD until 11" in detail
+
+
+def test_freebsd_counts_states_and_windows_its_own_way() -> None:
+    linux = {"tcpi_state": 1, "tcpi_snd_cwnd": 10, "tcpi_snd_ssthresh": 5, "tcpi_snd_mss": 1000}
+    shown = Names(True).info(linux | constant_names())
+    assert (shown["tcpi_state"], shown["TCPI_ESTABLISHED"], shown["tcpi_snd_cwnd"]) == (4, 4, 10_000)
+    assert Names(False).info(linux) == linux
+    assert (Names(True).shown_mss(1088, True), Names(False).shown_mss(1088, True)) == (1100, 1088)
+
+
+# --- what is presumed ------------------------------------------------------------------------------------------------
+
+
+def presumed(text: str, **settings: object) -> tuple[dict[str, object], list[str]]:
+    notes = list(presume(settings, syntax.parse(text)))
+    return settings, notes
+
+
+def test_what_the_first_syn_shows_and_nothing_sets_is_presumed_and_said() -> None:
+    syn = "+0 > S 0:0(0) <mss 1460,nop,wscale 6,nop,nop,TS val 1 ecr 0>\n"
+    settings, notes = presumed(syn)
+    assert settings == {"sack": False, "recv_buffer_bytes": 65_535 << 6}
+    assert len(notes) == 2
+    assert presumed(syn, sack=True, recv_buffer_bytes=5) == ({"sack": True, "recv_buffer_bytes": 5}, [])
+    assert presumed("+0 > S 0:0(0) <...>\n") == ({}, [])
+
+
+def test_a_syn_ack_shows_no_more_than_it_was_asked_for() -> None:
+    asked = "+0 < S 0:0(0) win 1 <mss 1460,sackOK>\n"
+    assert presumed(asked + "+0 > S. 0:0(0) ack 1 <mss 1460,sackOK>\n")[0] == {}
+    assert presumed(asked + "+0 > S. 0:0(0) ack 1 <mss 1460>\n")[0] == {"sack": False}
+
+
+@pytest.mark.parametrize(("window", "setting"), [(29_200, "initial_rwnd"), (64_240, "recv_buffer_initial_bytes")])
+def test_the_first_window_tells_which_linux(window: int, setting: str) -> None:
+    text = f"+0 > S 0:0(0) win {window} <mss 1460,sackOK,TS val 1 ecr 0,nop,wscale 7>\n"
+    settings, notes = presumed(text, recv_buffer_bytes=1)
+    assert setting in settings
+    assert len(notes) == 1
+    assert setting not in presumed(text.replace(str(window), "65535"))[0]
+
+
+def test_the_list_of_connections_is_looked_at(tmp_path: Path) -> None:
+    for state, result in (("ESTAB", "pass"), ("SYN-RECV", "fail")):
+        text = ESTABLISHED + f"+0 `ss -4 -n state {state} | grep 192.168.0.1:8080 > /dev/null`\n"
+        assert one(tmp_path, text, f"{state}.pkt")[0] == result
+
+
+def test_a_connection_after_a_reset_has_numbers_of_its_own(tmp_path: Path) -> None:
+    syn = "+.1 < S 0:0(0) win 1000 <mss 1000>\n+0 > S. 0:0(0) ack 1 <...>\n"
+    assert one(tmp_path, LISTEN + syn + "+0 < R 1:1(0) win 0\n" + syn)[0] == "pass"
+
+
+def test_printing_as_python_2_does_is_left_out(tmp_path: Path) -> None:
+    assert one(tmp_path, ESTABLISHED + '+0 %{ print "state", tcpi_state }%\n')[0] == "pass"
+    assert one(tmp_path, ESTABLISHED + "+0 %{ assert assert }%\n", "bad.pkt")[0] == "unsupported"

@@ -13,14 +13,14 @@ from pathlib import Path
 import mtcp_patch
 
 
-def scripts(names: list[str]) -> Iterator[Path]:
-    """The files, and every `*.pkt` in the folders, in order."""
+def scripts(names: list[str]) -> Iterator[tuple[Path, Path]]:
+    """The files, and every `*.pkt` in the folders, in order; each with its corpus, the folder that was named."""
     for name in names:
         path = Path(name)
         if path.is_dir():
-            yield from sorted(path.rglob("*.pkt"))
+            yield from ((file, path) for file in sorted(path.rglob("*.pkt")))
         else:
-            yield path
+            yield path, path.parent
 
 
 def main() -> int:
@@ -41,9 +41,9 @@ def main() -> int:
     from .run import Result, run_file
 
     counts: collections.Counter[str] = collections.Counter()
-    for path in scripts(arguments.files):
+    for path, corpus in scripts(arguments.files):
         try:
-            result = run_file(path, overrides)
+            result = run_file(path, corpus, overrides)
         except Exception:  # noqa: BLE001 (a fault of the runner fails its script, and the others go on)
             result = Result("fail", "the runner: " + traceback.format_exc(limit=-3).replace("\n", " | "))
         counts[result.outcome] += 1

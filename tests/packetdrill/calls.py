@@ -66,6 +66,8 @@ class Calls:
     #: Whether an option has made a descriptor the kernel's.
     is_pinned: Callable[[int], bool]
     handles: dict[int, Handle] = field(default_factory=dict)
+    #: Descriptors whose number the script has given to another.
+    nameless: list[Handle] = field(default_factory=list)
     #: What the runner must know: "listen", "connect", "socket".
     seen: list[str] = field(default_factory=list)
     #: What the script made with shell commands.
@@ -89,7 +91,7 @@ class Calls:
 
     def close_all(self) -> None:
         """End of the script."""
-        for handle in self.handles.values():
+        for handle in (*self.handles.values(), *self.nameless):
             with contextlib.suppress(OSError):
                 handle.sock.close()
         self.handles.clear()
@@ -129,7 +131,8 @@ class Calls:
         expected = call.result if isinstance(call.result, int) and call.result >= 0 else None
         number = expected if expected is not None else max(self.handles, default=2) + 1
         if number in self.handles:
-            raise Failure(f"descriptor {number} is open already")
+            # As in packetdrill: the name goes to the newer one, and the older stays open without a name.
+            self.nameless.append(self.handles[number])
         self.handles[number] = handle
         return number
 
@@ -464,11 +467,23 @@ class Calls:
                 if text != value:
                     raise Failure(f"{name.name}: expected {value!r}, actual {text!r}")
                 return 0
-            self._expect(name.name, value, self.names.seen(name.name, handle.sock.getsockopt(*option)))
+            actual = self.names.seen(name.name, handle.sock.getsockopt(*option))
+            if name.name == "TCP_MAXSEG":
+                actual = self.names.shown_mss(actual, self._has_timestamps(handle))
+            self._expect(name.name, value, actual)
             self._expect(f"{name.name}'s length", length, 4)
             return 0
 
         return made
+
+    @staticmethod
+    def _has_timestamps(handle: Handle) -> bool:
+        """Whether the connection, if there is one, has agreed on timestamps."""
+        try:
+            info = constants.tcp_info(handle.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256))
+        except OSError:
+            return False
+        return bool(info["tcpi_options"] & constants.INFO_OPTIONS["TIMESTAMPS"])
 
     # --- readiness --------------------------------------------------------------------------------------------------
 

@@ -64,6 +64,9 @@ NOT_OURS = {
     "TCP_ULP": "protocols above TCP in the kernel",
 }
 
+#: Bytes of the timestamps option in every segment, with its padding (RFC 7323 appendix A).
+TIMESTAMPS_BYTES = 12
+
 # linux/tcp.h, struct tcp_info: eight bytes of bit fields and small numbers, then these.
 _HEAD = "BBBBBBBB"
 _U32 = [
@@ -128,6 +131,20 @@ FREEBSD_STATES = {
     "TCPI_LISTEN": "LISTEN",
     "TCPI_CLOSING": "CLOSING",
 }
+# netinet/tcp_fsm.h.
+FREEBSD_NUMBERS = {
+    "CLOSE": 0,
+    "LISTEN": 1,
+    "SYN_SENT": 2,
+    "SYN_RECV": 3,
+    "ESTABLISHED": 4,
+    "CLOSE_WAIT": 5,
+    "FIN_WAIT1": 6,
+    "CLOSING": 7,
+    "LAST_ACK": 8,
+    "FIN_WAIT2": 9,
+    "TIME_WAIT": 10,
+}
 CA_STATES = ("Open", "Disorder", "CWR", "Recovery", "Loss")
 INFO_OPTIONS = {"TIMESTAMPS": 1, "SACK": 2, "WSCALE": 4, "ECN": 8, "ECN_SEEN": 16, "SYN_DATA": 32}
 
@@ -159,6 +176,24 @@ class Names:
         if self.freebsd and name in ("SO_RCVBUF", "SO_SNDBUF"):
             return value // 2
         return value
+
+    def info(self, linux: dict[str, int]) -> dict[str, int]:
+        """What `%{ }%` sees of `linux`, this system's way: FreeBSD numbers its states otherwise, and its congestion
+        window is in bytes."""
+        if not self.freebsd:
+            return linux
+        states = {number: FREEBSD_NUMBERS[name] for number, name in enumerate(LINUX_STATES, start=1)}
+        shown = linux | {name: FREEBSD_NUMBERS[state] for name, state in FREEBSD_STATES.items()}
+        shown["tcpi_state"] = states.get(linux["tcpi_state"], linux["tcpi_state"])
+        if linux["tcpi_state"] == len(LINUX_STATES) + 1:  # TCP_NEW_SYN_RECV
+            shown["tcpi_state"] = FREEBSD_NUMBERS["SYN_RECV"]
+        for name in ("tcpi_snd_cwnd", "tcpi_snd_ssthresh"):
+            shown[name] = linux[name] * linux["tcpi_snd_mss"]
+        return shown
+
+    def shown_mss(self, value: int, timestamps: bool) -> int:
+        """TCP_MAXSEG of a connection: FreeBSD counts no options (its `t_maxseg`), Linux those of every segment."""
+        return value + TIMESTAMPS_BYTES if self.freebsd and timestamps else value
 
 
 def tcp_info(data: bytes) -> dict[str, int]:

@@ -30,6 +30,8 @@ class Flow:
     script_local_isn: int = 0
     #: A SYN of ours has shown `local_isn`.
     opened: bool = False
+    #: The peer has sent a reset.
+    reset: bool = False
     #: The script's TSval of ours -> the real one.
     timestamps: dict[int, int] = field(default_factory=dict)
     first_timestamp: tuple[int, int] | None = None

@@ -10,6 +10,7 @@ import re
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ def _three(text: str) -> tuple[int, int, int]:
 def _rmem(text: str) -> Converted:
     _, first, most = _three(text)
     # Linux gives half of the buffer to its own bookkeeping and opens with at most 64 KiB.
-    return {"recv_buffer_initial_bytes": min(first // 2, 65_535), "recv_buffer_bytes": most}
+    half = first // 2
+    return {"recv_buffer_initial_bytes": half if half <= 65_536 else 65_535, "recv_buffer_bytes": most}
 
 
 def _wmem(text: str) -> Converted:
@@ -52,6 +54,13 @@ def _rfc1323(text: str) -> Converted:
     return {"window_scaling": int(text) in (1, 2), "timestamps": int(text) in (1, 3)}
 
 
+def _recovery(text: str) -> Converted:
+    # 2 and 4 change RACK's window, which is adaptive here and begins at a quarter round trip.
+    if text not in ("0", "1"):
+        raise ValueError("RACK with another reordering window")
+    return {"rack": text == "1"}
+
+
 def _early_retrans(text: str) -> Converted:
     # 1 and 2 were another scheme, which Linux no longer has; what it does with them is 0.
     return {"tail_loss_probe": int(text) in (3, 4)}
@@ -71,6 +80,13 @@ FIELDS: dict[str, Callable[[str], Converted]] = {
     "net.ipv4.tcp_wmem": _wmem,
     "net.ipv4.tcp_timestamps": _flag("timestamps"),
     "net.ipv4.tcp_sack": _flag("sack"),
+    "net.ipv4.tcp_dsack": _flag("dsack"),
+    "net.ipv4.tcp_recovery": _recovery,
+    "net.ipv4.tcp_frto": _flag("frto"),
+    "net.ipv4.tcp_invalid_ratelimit": _number("stray_ack_interval_us", 1000),
+    "net.ipv4.tcp_keepalive_time": _number("keepalive_idle_us", 1_000_000),
+    "net.ipv4.tcp_keepalive_intvl": _number("keepalive_interval_us", 1_000_000),
+    "net.ipv4.tcp_keepalive_probes": _number("keepalive_count"),
     "net.ipv4.tcp_window_scaling": _flag("window_scaling"),
     "net.ipv4.tcp_syn_retries": _number("syn_retries"),
     "net.ipv4.tcp_synack_retries": _number("syn_ack_retries"),
@@ -92,6 +108,8 @@ FIELDS: dict[str, Callable[[str], Converted]] = {
     "net.inet.tcp.sendspace": lambda text: {"send_buffer_initial_bytes": int(text), "send_buffer_bytes": int(text)},
     "kern.ipc.maxsockbuf": _number("recv_buffer_bytes"),
     "net.inet.tcp.rexmit_initial": _number("rto_initial_us", 1000),
+    "net.inet.tcp.rexmit_min": _number("rto_min_us", 1000),
+    "net.inet.tcp.rexmit_slop": _number("rto_slop_us", 1000),
     "net.inet.tcp.msl": _number("msl_us", 1000),
     "net.inet.tcp.delacktime": _number("delayed_ack_us", 1000),
     "net.inet.tcp.finwait2_timeout": _number("fin_wait_2_us", 1000),
@@ -110,15 +128,22 @@ FIELDS: dict[str, Callable[[str], Converted]] = {
     "net.inet.tcp.keepcnt": _number("keepalive_count"),
     "net.inet.tcp.keepinit": _number("connect_timeout_us", 1000),
     "net.inet.tcp.mssdflt": _number("default_mss"),
+    "net.inet.tcp.recvbuf_max": _number("recv_buffer_bytes"),
+    "net.inet.tcp.initcwnd_segments": _number("initial_cwnd"),
 }
 
 # Values of settings that the engine does not have, which say what it does anyway; None: any value (nothing to see).
 AGREED: dict[str, set[str] | None] = {
-    "net.ipv4.tcp_frto": {"1", "2"},
-    "net.ipv4.tcp_dsack": {"1"},
     "net.ipv4.tcp_fack": {"0"},  # gone from Linux too
     "net.ipv4.tcp_reordering": {"3"},
-    "net.ipv4.tcp_recovery": {"1"},
+    "net.ipv4.tcp_retries1": {"3"},
+    "net.ipv4.tcp_base_mss": {"1024"},
+    "net.ipv4.tcp_min_snd_mss": {"48"},
+    "net.ipv4.tcp_app_win": {"31"},
+    "net.ipv4.tcp_comp_sack_nr": {"0"},  # every segment out of order is answered here
+    "net.ipv4.ip_default_ttl": {"64"},
+    "net.ipv4.ip_no_pmtu_disc": {"0"},
+    "net.core.default_qdisc": {"pfifo", "pfifo_fast", "noqueue", "fq_codel"},
     "net.ipv4.tcp_ecn_option": None,  # of AccECN
     "net.ipv4.tcp_ecn_option_beacon": None,
     "net.ipv4.tcp_tso_win_divisor": None,  # segments are compared joined
@@ -147,6 +172,7 @@ AGREED: dict[str, set[str] | None] = {
     "net.inet.tcp.tso": None,  # segments are compared joined
     "net.inet.tcp.udp_tunneling_port": {"0"},
     "net.inet.tcp.recvbuf_auto": {"1"},
+    "net.inet.tcp.recvbuf_inc": None,  # the steps by which it grows
     "net.inet.tcp.sendbuf_auto": {"1"},
     "net.inet.icmp.icmplim": {"0"},
     "kern.eventtimer.periodic": None,
@@ -156,15 +182,17 @@ AGREED: dict[str, set[str] | None] = {
 _CONGESTION = {"net.ipv4.tcp_congestion_control", "net.inet.tcp.cc.algorithm"}
 _ALGORITHMS = {"cubic": "cubic", "reno": "reno", "newreno": "reno"}
 
-# FreeBSD adds a slop to a measured retransmission timeout, so that the least one is the sum of two sysctls.
-_REXMIT = {"net.inet.tcp.rexmit_min": 30, "net.inet.tcp.rexmit_slop": 200}
-
 # How a Linux host differs from the RFCs before any sysctl.
-LINUX_DEFAULTS: Converted = {"challenge_unsent_ack": False, "send_buffer_by_packets": True}
+LINUX_DEFAULTS: Converted = {"send_buffer_by_packets": True, "challenge_unsent_ack": False}
+# The kernel's own scripts, whose set-up lies beside them, are for the kernel that they come with: the newest one
+# challenges an acknowledgment of what was never sent.
+_KERNEL_TREE = re.compile(r"`\s*\./defaults\.sh")
 
 # How a FreeBSD host differs before any sysctl: no quick acknowledgments, buffers of whole segments, its default sizes.
 FREEBSD_DEFAULTS: Converted = {
     "quick_acks": 0,
+    "tail_loss_probe": False,
+    "delayed_fin_ack": False,
     "delayed_ack_segments": 2,
     "recv_buffer_whole_segments": True,
     "window_steps": False,
@@ -180,15 +208,29 @@ FREEBSD_DEFAULTS: Converted = {
     "recv_buffer_bytes": 2_097_152,
     "send_buffer_initial_bytes": 32_768,
     "rto_initial_us": 1_000_000,
-    "rto_min_us": 230_000,
+    "rto_min_us": 30_000,
+    "rto_slop_us": 200_000,
+    "rto_max_us": 64_000_000,
 }
 
+# What was otherwise until FreeBSD 11. Scripts for later ones begin by setting the buffers and timers that this one
+# takes for granted.
+FREEBSD_11: Converted = {
+    "rto_initial_us": 3_000_000,
+    "delayed_ack_us": 100_000,
+    "window_rounds_up": False,
+    "time_wait_keeps_window": True,
+}
+_LATER_FREEBSD = re.compile(r"net\.inet\.tcp\.(recvspace|rexmit_)|kern\.ipc\.maxsockbuf|#ifdef")
+
 LINUX_MARKS = ("net.ipv4.", "net/ipv4/", "defaults.sh", "set_sysctls", "tcp_metrics", "SOL_TCP")
-# What only FreeBSD's packetdrill has: its sysctls and tools, its names of states, and its order of options.
+# What only FreeBSD's packetdrill has: its sysctls and tools, its names of states, its default buffer, and its order
+# of options: the window scale before what else a SYN of its own has, and EOL after SACK permitted.
 _FREEBSD_MARKS = re.compile(
-    r"net\.inet\.|kern\.ipc\.|sockstat|tcpdrop|kldload|hostcache"
+    r"net\.inet\.|kern\.ipc\.|sockstat|tcpdrop|kldload|hostcache|sackOK\s*,\s*eol"
     r"|\bTCPI_(ESTABLISHED|SYN_SENT|SYN_RECEIVED|FIN_WAIT_[12]|TIME_WAIT|CLOSED|CLOSE_WAIT|LAST_ACK|CLOSING|LISTEN)\b"
-    r"|sackOK\s*,\s*eol|wscale\s+\d+\s*,\s*(nop\s*,\s*)*sackOK"
+    r"|>\s*S[^\n<]*<[^\n]*wscale\s+\d+\s*,\s*(nop\s*,\s*)*(sackOK|TS )"
+    r"|SO_RCVBUF,\s*\[65536\]"
 )
 
 # Commands on what does not exist here, or that change nothing which a packet shows.
@@ -212,18 +254,27 @@ class KernelSetup:
     freebsd: bool
     known: dict[str, Any]
     linux: bool = False
+    #: The defaults are those of FreeBSD until 11.
+    early_freebsd: bool = False
+    #: Of the kernel's selftests.
+    kernel_tree: bool = False
     settings: dict[str, Any] = field(default_factory=dict)
     relaxed: list[str] = field(default_factory=list)
-    rexmit: dict[str, int] = field(default_factory=lambda: dict(_REXMIT))
+    #: The MTU of the device or of the route, where a command sets it, in bytes.
+    mtu: int | None = None
     #: What TCP_CONGESTION of each socket begins with; None: the engine's own.
     congestion: str | None = None
 
     def __post_init__(self) -> None:
         if self.freebsd:
             self.settings.update(FREEBSD_DEFAULTS)
-            self.relaxed.append("FreeBSD's rexmit_slop is part of the least timeout, not added to each")
+            if self.early_freebsd:
+                self.settings.update(FREEBSD_11)
+                self.relaxed.append("the defaults of FreeBSD until 11, as the script sets none of the later ones'")
         elif self.linux:
             self.settings.update(LINUX_DEFAULTS)
+            if self.kernel_tree:
+                self.settings["challenge_unsent_ack"] = True
 
     def apply(self, command: str) -> list[str]:
         """Take what is set-up from a command; the parts that are not are returned, to be run as checks."""
@@ -242,6 +293,8 @@ class KernelSetup:
             self.relaxed.append("no pacing: there is no fq here")
             return True
         name = Path(words[0]).name
+        if name in ("ip", "ifconfig"):
+            return self._network(words)
         if name.endswith(".sh"):
             self._script_file(words[0])
         elif name == "set_sysctls.py":
@@ -253,6 +306,42 @@ class KernelSetup:
                 self.sysctl(*setting.split("=", 1))
         else:
             return False
+        return True
+
+    def _network(self, words: list[str]) -> bool:
+        """What `ip route`, `ip link` and `ifconfig` say of the way to the peer. False: nothing that is known here."""
+        line = " ".join(words)
+        device = re.fullmatch(r"(?:ip link set (?:dev )?|ifconfig )\S+ mtu (\d+)", line)
+        if device:
+            self.mtu = int(device[1])
+            return True
+        route = re.fullmatch(
+            r"ip (?:-[46] )?route (?:change|replace|add|append) \S+((?: (?:via|dev|src) \S+)*)(.*)", line
+        )
+        if route is None:
+            return re.fullmatch(r"ip (-[46] )?route (flush|show)\b.*", line) is not None
+        metrics = re.findall(r" (\w+(?: lock)?) (\S+)", route[2])
+        if "".join(f" {name} {value}" for name, value in metrics) != route[2]:
+            return False
+        return all(self._metric(name.removesuffix(" lock"), value) for name, value in metrics)
+
+    def _metric(self, name: str, value: str) -> bool:
+        """One metric of the route to the peer, which is the only one."""
+        match name:
+            case "mtu":
+                self.mtu = int(value)
+            case "advmss":
+                self.settings["adv_mss"] = int(value)
+            case "initrwnd":
+                self.settings["initial_rwnd"] = int(value)
+            case "initcwnd":
+                self.settings["initial_cwnd"] = int(value)
+            case "congctl" if value in _ALGORITHMS:
+                self.congestion = _ALGORITHMS[value]
+            case "rto_min" if time := re.fullmatch(r"(\d+)(s|ms|us|)", value):
+                self.settings["rto_min_us"] = int(time[1]) * {"s": 1_000_000, "us": 1}.get(time[2], 1000)
+            case _:
+                return False
         return True
 
     def _script_file(self, name: str) -> None:
@@ -270,10 +359,6 @@ class KernelSetup:
         """One setting. Raises Unsupported when it means nothing here."""
         name = name.replace("/", ".")
         value = " ".join(value.strip().strip('"').split())
-        if name in self.rexmit:
-            self.rexmit[name] = int(value)
-            self.settings["rto_min_us"] = sum(self.rexmit.values()) * 1000
-            return
         if name in _CONGESTION and value in _ALGORITHMS:
             self.congestion = _ALGORITHMS[value]
             return
@@ -331,6 +416,36 @@ def is_linux(text: str) -> bool:
     return any(mark in text for mark in LINUX_MARKS)
 
 
+def is_early_freebsd(text: str) -> bool:
+    """Whether a script for FreeBSD leaves to defaults what those for 12 and later set."""
+    return _LATER_FREEBSD.search(text) is None
+
+
+def is_kernel_tree(text: str) -> bool:
+    """Whether a script is one of the Linux kernel's selftests."""
+    return _KERNEL_TREE.search(text) is not None
+
+
 def is_freebsd(text: str) -> bool:
     """Whether a script was written for FreeBSD, by what it does to its kernel, or by its spelling."""
     return _FREEBSD_MARKS.search(text) is not None
+
+
+def are_neighbours_freebsd(path: Path, corpus: Path) -> bool:
+    """Whether a script that shows nothing is in a folder for FreeBSD: by the name, or by what most scripts around it
+    show, the nearest folder first, up to the corpus."""
+    if not {"bsd", "freebsd"}.isdisjoint(path.parent.parts):
+        return True
+    for folder in path.parents:
+        freebsd, linux = _shown(folder)
+        if freebsd or linux or folder == corpus or corpus not in folder.parents:
+            return freebsd > linux
+    return False
+
+
+@cache
+def _shown(folder: Path) -> tuple[int, int]:
+    """How many scripts in and below a folder show FreeBSD, and how many Linux."""
+    texts = [path.read_text(errors="replace") for path in folder.rglob("*.pkt")]
+    freebsd = sum(map(is_freebsd, texts))
+    return freebsd, sum(is_linux(text) and not is_freebsd(text) for text in texts)

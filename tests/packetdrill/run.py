@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import json
 import os
 import re
 import socket
@@ -23,14 +22,25 @@ from typing import Any
 
 from mtcp_patch.stack import _native
 
-from . import constants, syntax, wire
+from . import checks, constants, syntax, wire
 from .calls import Attempt, Calls, WouldBlock
 from .flow import Failure, Flow, compare, show
-from .kernel_setup import KernelSetup, is_freebsd, is_linux
+from .kernel_setup import (
+    KernelSetup,
+    are_neighbours_freebsd,
+    is_early_freebsd,
+    is_freebsd,
+    is_kernel_tree,
+    is_linux,
+)
 from .options import Options
+from .presume import presume
 from .wire import Segment, Unsupported
 
 FIRST_REMOTE_PORT = 40_000
+
+# Older scripts print with the statement of Python 2.
+_PYTHON_2_PRINT = re.compile(r"^\s*print\s+(?!\()[^;\n]*$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -58,6 +68,8 @@ class Run:
     """The state of one script."""
 
     path: Path
+    #: The folder of scripts that it is one of.
+    corpus: Path
     text: str
     script: syntax.Script
     options: Options
@@ -71,6 +83,8 @@ class Run:
     ports: int = FIRST_REMOTE_PORT
     outbound: deque[Segment] = field(default_factory=deque)
     pending: Pending | None = None
+    #: After the last byte of the peer, by the script's numbers.
+    next_seq: int = 1
     #: What assertions have kept for later ones.
     kept: dict[str, Any] = field(default_factory=dict)
     #: The events that are still to come.
@@ -86,7 +100,17 @@ class Run:
         addresses = self.options.addresses()
         freebsd = is_freebsd(self.text)
         linux = not freebsd and is_linux(self.text)
-        self.setup = KernelSetup(self.path.parent, freebsd, _native.VirtualHost.defaults(), linux)
+        if not freebsd and not linux and are_neighbours_freebsd(self.path, self.corpus):
+            freebsd = True
+            self._note("FreeBSD, as the scripts around it")
+        self.setup = KernelSetup(
+            self.path.parent,
+            freebsd,
+            _native.VirtualHost.defaults(),
+            linux,
+            early_freebsd=is_early_freebsd(self.text),
+            kernel_tree=is_kernel_tree(self.text),
+        )
         self.calls = Calls(
             addresses, constants.Names(freebsd), lambda: int(self.host.now()), lambda fd: bool(self.host.is_pinned(fd))
         )
@@ -114,28 +138,13 @@ class Run:
 
     def _start_host(self) -> None:
         local = self.calls.addresses.local.removeprefix("::ffff:")
-        self._presume_buffer()
+        for note in presume(self.setup.settings, self.script):
+            self._note(note)
         self.calls.congestion = self.setup.congestion
-        self.host = _native.VirtualHost(self.setup.settings, [local], self.options.mtu)
+        self.host = _native.VirtualHost(self.setup.settings, [local], self.setup.mtu or self.options.mtu)
         # Not at 0: a clock that has run is what timers and timestamps meet.
         self.origin_us = 1_000_000
         self.host.advance(self.origin_us)
-
-    def _presume_buffer(self) -> None:
-        """A script that sets no buffer presumes its author's machine, and says so by its window scale alone."""
-        if "recv_buffer_bytes" in self.setup.settings:
-            return
-        for event in self.script.events:
-            packet = event.action
-            if not isinstance(packet, syntax.Packet) or packet.inbound or not isinstance(packet.body, syntax.Tcp):
-                continue
-            body = packet.body
-            if "S" in body.flags:
-                scales = [int(option[1]) for option in body.options or () if option[0] == "wscale" and len(option) == 2]
-                for scale in scales:
-                    self.setup.settings["recv_buffer_bytes"] = 65_535 << min(scale, 14)
-                    self._note(f"a receive buffer for the window scale {scale}, as the script sets none")
-                return
 
     def _collect(self) -> None:
         for at_us, frame in self.host.take():
@@ -287,18 +296,22 @@ class Run:
         self._poke()
 
     def _segmented(self, packet: syntax.Packet) -> list[syntax.Packet]:
-        """What GRO would have joined, which `--mss` tells, as the segments that it was: they arrive in one batch."""
+        """What GRO would have joined, which `--mss` tells. In order: as the segments that it was, in one batch, which
+        is answered once. Else joined, because each of those would be answered by itself (RFC 5681 4.2)."""
         body, mss = packet.body, self.options.mss
-        if not isinstance(body, syntax.Tcp) or not 0 < mss < body.payload_bytes:
+        if not isinstance(body, syntax.Tcp) or body.payload_bytes == 0 or body.seq is None:
             return [packet]
-        starts = range(0, body.payload_bytes, mss)
+        in_order, end = body.seq == self.next_seq, body.seq + body.payload_bytes
+        self.next_seq = max(end, self.next_seq)
+        if not in_order or not 0 < mss < body.payload_bytes:
+            return [packet]
         parts = []
-        for start in starts:
-            last = start == starts[-1]
+        for start in range(body.seq, end, mss):
+            last = start + mss >= end
             part = dataclasses.replace(
                 body,
-                seq=((body.seq or 0) + start) % wire.MODULUS,
-                payload_bytes=min(mss, body.payload_bytes - start),
+                seq=start % wire.MODULUS,
+                payload_bytes=min(mss, end - start),
                 flags=body.flags if last else "".join(flag for flag in body.flags if flag not in "PF"),
             )
             parts.append(dataclasses.replace(packet, body=part))
@@ -323,6 +336,10 @@ class Run:
             self.flow.remote_isn = segment.seq or 0
         if self.flow is None:
             raise Unsupported("a packet for a connection that has sent nothing")
+        if self.flow.passive and segment.flags == "S" and self.flow.reset:
+            # What comes after a reset is a new connection, with initial numbers of its own.
+            self.flow.opened, self.flow.reset, self.flow.remote_isn = False, False, segment.seq or 0
+        self.flow.reset |= "R" in segment.flags
         if not self.flow.passive and "S" in segment.flags and "." in segment.flags:
             self.flow.remote_isn = segment.seq or 0
         elif not self.flow.passive and "S" in segment.flags and self.connecting:
@@ -418,11 +435,13 @@ class Run:
     # --- commands and assertions ------------------------------------------------------------------------------------
 
     def _command(self, text: str) -> None:
-        before = dict(self.setup.settings)
+        before, mtu = dict(self.setup.settings), self.setup.mtu
         for part in self.setup.apply(text):
             if not self.calls.files.take(part.split()):
                 self._check_command(part)
         self.calls.congestion = self.setup.congestion
+        if self.host is not None and self.setup.mtu != mtu:
+            raise Unsupported("another MTU while the host runs")
         if self.host is not None and self.setup.settings != before:
             self.host.configure(self.setup.settings)
 
@@ -439,12 +458,7 @@ class Run:
         if sleep:
             self._advance(self._now() + syntax.microseconds(sleep[1]))
             return
-        count = re.search(r"(sockstat|netstat)\b.*grep -c (\w+) *\| *grep (\d+)$", part)
-        if count:
-            states = self._states()
-            actual = states.count(count[2])
-            if actual != int(count[3]):
-                raise Failure(f"{part}: actual {actual} ({', '.join(states) or 'no connection'})")
+        if checks.check(part, running=self.host is not None):
             return
         if part.startswith("tcpdrop ") and self._only_closes_follow():
             self._note("tcpdrop left out: nothing is looked at after it")
@@ -457,15 +471,6 @@ class Run:
             for action in (event.action for event in self.rest)
         )
 
-    def _states(self) -> list[str]:
-        """The states of all connections in FreeBSD's words, closed sockets of the script included."""
-        words = {"ESTAB": "ESTABLISHED", "SYN-RECV": "SYN_RCVD", "CLOSE": "CLOSED"}
-        if self.host is None:
-            return []
-        status = json.loads(_native.status_json())
-        states = [words.get(conn["state"], conn["state"].replace("-", "_")) for conn in status["connections"]]
-        return states
-
     def _code(self, text: str) -> None:
         handle = self.calls.subject
         if handle is None:
@@ -474,19 +479,22 @@ class Run:
             data = handle.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
         except OSError as error:
             raise Unsupported(f"TCP_INFO: {os.strerror(error.errno or 0)}") from error
-        info = constants.tcp_info(data)
+        info = self.calls.names.info(constants.tcp_info(data))
         if self.flow is not None:
             info["local_isn"] = self.flow.local_isn
         names = self.kept | info
+        code = _PYTHON_2_PRINT.sub("pass", re.sub(r"\\\n\s*", "", text))
         try:
             # what a script prints is none of our results
             with contextlib.redirect_stdout(sys.stderr):
-                exec(re.sub(r"\\\n\s*", "", text), {}, names)
+                exec(code, {}, names)
         except AssertionError as error:
             shown = {name: names[name] for name in re.findall(r"tcpi_\w+", text) if name in names}
             raise Failure(f"%{{ {text.strip()} }}%: {shown} {error}") from error
         except NameError as error:
             raise Unsupported(f"tcp_info: {error}") from error
+        except SyntaxError as error:
+            raise Unsupported(f"%{{ {text.strip()} }}% is not Python: {error.msg}") from error
         self.kept = {name: value for name, value in names.items() if name not in info}
 
 
@@ -505,8 +513,11 @@ def _seconds(microseconds: int) -> str:
     return f"{microseconds / 1_000_000:.6f} s"
 
 
-def run_file(path: Path, overrides: dict[str, str]) -> Result:
-    """Run one script. Of `#ifdef STANDARD` and `#ifdef FreeBSD` the standard's branch first, then FreeBSD's."""
+def run_file(path: Path, corpus: Path, overrides: dict[str, str]) -> Result:
+    """Run one script of a folder of scripts.
+
+    Of `#ifdef STANDARD` and `#ifdef FreeBSD` the standard's branch comes first, then FreeBSD's.
+    """
     try:
         text = path.read_text(errors="replace")
     except OSError as error:
@@ -515,11 +526,11 @@ def run_file(path: Path, overrides: dict[str, str]) -> Result:
     choices: list[frozenset[str]] = [frozenset({name}) for name in ("STANDARD", "FreeBSD") if name in names] or [
         frozenset()
     ]
-    results = [_run_text(path, text, choice, overrides) for choice in choices[:1]]
+    results = [_run_text(path, corpus, text, choice, overrides) for choice in choices[:1]]
     for choice in choices[1:]:
         if results[-1].outcome == "pass":
             break
-        results.append(_run_text(path, text, choice, overrides))
+        results.append(_run_text(path, corpus, text, choice, overrides))
     last = results[-1]
     if last.outcome != "pass":
         if len(results) == 1:
@@ -532,13 +543,13 @@ def run_file(path: Path, overrides: dict[str, str]) -> Result:
     return last
 
 
-def _run_text(path: Path, text: str, defined: frozenset[str], overrides: dict[str, str]) -> Result:
+def _run_text(path: Path, corpus: Path, text: str, defined: frozenset[str], overrides: dict[str, str]) -> Result:
     options = Options()
     run = None
     try:
         for name, value in overrides.items():
             options.take(name, value)
-        run = Run(path, text, syntax.parse(text, defined), options)
+        run = Run(path, corpus, text, syntax.parse(text, defined), options)
         run.run()
     except (syntax.SyntaxFault, Unsupported) as error:
         return Result("unsupported", str(error), tuple(run.notes) if run else ())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,8 @@ logging.getLogger("scapy").setLevel(logging.ERROR)  # it warns of routes that it
 from scapy.layers.inet import ICMP, IP, TCP, ICMPerror, IPerror, TCPerror  # noqa: E402, F401
 from scapy.layers.inet6 import (  # noqa: E402
     ICMPv6DestUnreach,
+    ICMPv6ND_RA,
+    ICMPv6NDOptMTU,
     ICMPv6PacketTooBig,
     ICMPv6ParamProblem,
     ICMPv6TimeExceeded,
@@ -38,8 +41,13 @@ ICMP4_KINDS = {
     "parameter_problem": 12,
     "timestamp": 13,
     "timestamp_reply": 14,
+    "timestamp_request": 13,
     "info_request": 15,
     "info_reply": 16,
+    "information_request": 15,
+    "information_reply": 16,
+    "address_mask_request": 17,
+    "address_mask_reply": 18,
 }
 ICMP4_CODES = {
     "net_unreachable": 0,
@@ -61,9 +69,6 @@ ICMP4_CODES = {
     "ttl_exceeded_in_transit": 0,
     "fragment_reassembly_time_exceeded": 1,
     "frag_reass_exceeded": 1,
-    "code_0": 0,
-    "code_1": 1,
-    "code_2": 2,
 }
 ICMP6_CODES = {
     "no_route": 0,
@@ -266,13 +271,19 @@ def make_icmp(
     quoted = TCP(sport=local[1], dport=remote[1], seq=seq % MODULUS, flags="A")
     if ipaddress.ip_address(local[0]).version == 6:
         return _make_icmp6(message, local, remote, quoted, code, mtu, ip)
-    kind = ICMP4_KINDS.get(message.kind)
-    number = 0 if code is None else int(code) if code.isdigit() else ICMP4_CODES.get(code)
+    kind = int(message.kind[5:]) if re.fullmatch(r"type_\d+", message.kind) else ICMP4_KINDS.get(message.kind)
+    number = _code(code, ICMP4_CODES)
     if kind is None or number is None:
         raise Unsupported(f"the ICMP message {message.kind} {code or ''}")
     inner = IP(src=local[0], dst=remote[0], len=40 + message.payload_bytes, flags="DF") / quoted
     head = ICMP(type=kind, code=number, nexthopmtu=mtu) if mtu else ICMP(type=kind, code=number)
     return bytes(_ip(remote[0], local[0], ip) / head / Raw(bytes(inner)[:28]))
+
+
+def _code(word: str | None, names: dict[str, int]) -> int | None:
+    """The number of an ICMP code that may be a name, `code_7` or a number."""
+    number = re.fullmatch(r"(?:code_)?(\d+)", word or "0")
+    return int(number[1]) if number else names.get(word or "")
 
 
 def _make_icmp6(
@@ -286,7 +297,7 @@ def _make_icmp6(
 ) -> bytes:
     inner = IPv6(src=local[0], dst=remote[0], plen=20 + message.payload_bytes) / quoted
     code = ICMP6_ALIASES.get(code, code) if code else None
-    number = 0 if code is None else int(code) if code.isdigit() else ICMP6_CODES.get(code)
+    number = _code(code, ICMP6_CODES)
     head: Any
     match message.kind:
         case "packet_too_big":
@@ -299,6 +310,10 @@ def _make_icmp6(
             head = ICMPv6TimeExceeded()
         case "parameter_problem":
             head = ICMPv6ParamProblem()
+        case "router_advertisement":
+            # RFC 4861 4.2, 4.6.4: a message of neighbour discovery, which quotes nothing.
+            advertised = ICMPv6ND_RA() / ICMPv6NDOptMTU(mtu=mtu) if mtu else ICMPv6ND_RA()
+            return bytes(_ip(remote[0], local[0], ip) / advertised)
         case _:
             raise Unsupported(f"the ICMPv6 message {message.kind}")
     if number is None:
