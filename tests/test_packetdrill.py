@@ -306,8 +306,8 @@ def test_freebsd_counts_states_and_windows_its_own_way() -> None:
 # --- what is presumed ------------------------------------------------------------------------------------------------
 
 
-def presumed(text: str, **settings: object) -> tuple[dict[str, object], list[str]]:
-    notes = list(presume(settings, syntax.parse(text)))
+def presumed(text: str, freebsd: bool = True, **settings: object) -> tuple[dict[str, object], list[str]]:
+    notes = list(presume(settings, syntax.parse(text), freebsd))
     return settings, notes
 
 
@@ -318,6 +318,7 @@ def test_what_the_first_syn_shows_and_nothing_sets_is_presumed_and_said() -> Non
     assert len(notes) == 2
     assert presumed(syn, sack=True, recv_buffer_bytes=5) == ({"sack": True, "recv_buffer_bytes": 5}, [])
     assert presumed("+0 > S 0:0(0) <...>\n") == ({}, [])
+    assert presumed(syn, freebsd=False, recv_buffer_bytes=5) == ({"recv_buffer_bytes": 5}, []), "Linux has them on"
 
 
 def test_a_syn_ack_shows_no_more_than_it_was_asked_for() -> None:
@@ -329,10 +330,10 @@ def test_a_syn_ack_shows_no_more_than_it_was_asked_for() -> None:
 @pytest.mark.parametrize(("window", "setting"), [(29_200, "initial_rwnd"), (64_240, "recv_buffer_initial_bytes")])
 def test_the_first_window_tells_which_linux(window: int, setting: str) -> None:
     text = f"+0 > S 0:0(0) win {window} <mss 1460,sackOK,TS val 1 ecr 0,nop,wscale 7>\n"
-    settings, notes = presumed(text, recv_buffer_bytes=1)
+    settings, notes = presumed(text, freebsd=False, recv_buffer_bytes=1)
     assert setting in settings
     assert len(notes) == 1
-    assert setting not in presumed(text.replace(str(window), "65535"))[0]
+    assert setting not in presumed(text.replace(str(window), "65535"), freebsd=False)[0]
 
 
 def test_the_list_of_connections_is_looked_at(tmp_path: Path) -> None:

@@ -38,11 +38,24 @@ def _names(segment: syntax.Tcp) -> set[Any]:
     return {option[0] for option in segment.options or ()}
 
 
-def presume(settings: dict[str, Any], script: syntax.Script) -> Iterator[str]:
+def presume(settings: dict[str, Any], script: syntax.Script, freebsd: bool) -> Iterator[str]:
     """Adds to `settings` what the script presumes; yields it in words."""
     sent, syn = _first_syn(script)
     if syn is None or not syn.options:
         return
+    if freebsd:
+        yield from _presume_options(settings, syn, sent)
+    for option in syn.options:
+        if option[0] == "wscale" and len(option) == 2 and "recv_buffer_bytes" not in settings:
+            scale = int(option[1])
+            settings["recv_buffer_bytes"] = 65_535 << min(scale, 14)
+            yield f"a receive buffer for the window scale {scale}, as the script sets none"
+    if not freebsd:
+        yield from _presume_window(settings, syn, sent is not None)
+
+
+def _presume_options(settings: dict[str, Any], syn: syntax.Tcp, sent: syntax.Tcp | None) -> Iterator[str]:
+    """Options that FreeBSD was told not to use; its older scripts were written one after the other on one machine."""
     offered, shown = None if sent is None else _names(sent), _names(syn)
     for name, setting, what in (
         ("sackOK", "sack", "no SACK"),
@@ -54,12 +67,6 @@ def presume(settings: dict[str, Any], script: syntax.Script) -> Iterator[str]:
         if asked and name not in shown and setting not in settings:
             settings[setting] = False
             yield f"{what}, as the script's first SYN shows none and nothing sets it"
-    for option in syn.options:
-        if option[0] == "wscale" and len(option) == 2 and "recv_buffer_bytes" not in settings:
-            scale = int(option[1])
-            settings["recv_buffer_bytes"] = 65_535 << min(scale, 14)
-            yield f"a receive buffer for the window scale {scale}, as the script sets none"
-    yield from _presume_window(settings, syn, offered is not None)
 
 
 def _presume_window(settings: dict[str, Any], syn: syntax.Tcp, passive: bool) -> Iterator[str]:

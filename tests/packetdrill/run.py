@@ -138,7 +138,7 @@ class Run:
 
     def _start_host(self) -> None:
         local = self.calls.addresses.local.removeprefix("::ffff:")
-        for note in presume(self.setup.settings, self.script):
+        for note in presume(self.setup.settings, self.script, self.setup.freebsd):
             self._note(note)
         self.calls.congestion = self.setup.congestion
         self.host = _native.VirtualHost(self.setup.settings, [local], self.setup.mtu or self.options.mtu)
