@@ -15,6 +15,9 @@ use crate::device::{Caps, Device, Medium, RxChecksum};
 use crate::time::Instant;
 use crate::wire::checksum::Sum;
 
+/// After so long a silence a bad time is over, in microseconds.
+const LONGEST_SILENCE_US: u64 = 10_000_000;
+
 /// A stretch of virtual time, in microseconds from the beginning of the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stretch {
@@ -79,6 +82,8 @@ pub(super) struct Link {
     /// When the bottleneck has sent what waits for it.
     idle_at: Instant,
     bad_time: bool,
+    /// When a frame was sent last.
+    last_frame: Instant,
     pending: VecDeque<Pending>,
     /// ICMP errors on their way back to the sender.
     errors: VecDeque<Pending>,
@@ -108,6 +113,7 @@ impl Link {
             now: begin,
             idle_at: begin,
             bad_time: false,
+            last_frame: begin,
             pending: VecDeque::new(),
             errors: VecDeque::new(),
         }
@@ -139,6 +145,11 @@ impl Link {
 
     /// Whether a frame is lost on the way, whatever its size.
     fn loses(&mut self) -> bool {
+        // A bad time that only frames could end would outlast any number of retries.
+        if self.now.micros_since(self.last_frame) > LONGEST_SILENCE_US {
+            self.bad_time = false;
+        }
+        self.last_frame = self.now;
         if let Some((turn_bad, turn_good)) = self.weather.burst {
             let turn = if self.bad_time { turn_good } else { turn_bad };
             self.bad_time ^= self.happens(turn);
@@ -385,6 +396,20 @@ mod tests {
             (500..1_700).contains(&lost) && (3..8).contains(&(lost / bursts)),
             "{lost} {bursts}"
         );
+    }
+
+    #[test]
+    fn a_bad_time_does_not_outlast_a_silence() {
+        let weather =
+            Weather { burst: Some((1_000_000, 0)), burst_loss: 1_000_000, ..Weather::default() };
+        let mut link = link(Faults::default(), weather);
+        let mut lost = 0;
+        for at in [1_000, 1_000 + LONGEST_SILENCE_US, 1_000 + 2 * LONGEST_SILENCE_US + 1] {
+            link.weather.burst = Some((if at == 1_000 { 1_000_000 } else { 0 }, 0));
+            link.advance(Instant::from_micros(at));
+            lost += u32::from(link.loses());
+        }
+        assert_eq!(lost, 2, "the first, and the one not more than that after it");
     }
 
     #[test]
