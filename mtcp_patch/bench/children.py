@@ -145,6 +145,14 @@ class Child:
                 raise self.fail(why)
             time.sleep(LOOK_SECONDS)
 
+    def move_thread(self, name: str, core: int) -> None:
+        """Binds one of its threads to a core."""
+        tasks = Path(f"/proc/{self.pid}/task")
+        found = [int(task.name) for task in tasks.iterdir() if (task / "comm").read_text().strip() == name]
+        if len(found) != 1:
+            raise self.fail(f"{len(found)} threads are called {name}")
+        os.sched_setaffinity(found[0], {core})
+
     def end(self) -> None:
         """Ends it, by SIGTERM first: a device is given back in order. Twice does no harm."""
         if self.process.poll() is None:
@@ -176,9 +184,10 @@ def native(*words: str) -> list[str]:
     return [sys.executable, "-m", "mtcp_patch.bench._end", *words]
 
 
-def python(program: str, *words: str, devices: Sequence[str] | None) -> list[str]:
+def python(program: str, *words: str, devices: Sequence[str] | None, layout: str = "") -> list[str]:
     """The command line of a program of `programs/`: plain, or with `devices` on our stack."""
     command = [sys.executable]
     if devices is not None:
         command += ["-m", "mtcp_patch", *(word for name in devices for word in ("--device", name)), "--require"]
+        command += ["--layout", layout] if layout else []
     return [*command, str(PROGRAMS / f"{program}.py"), *words]

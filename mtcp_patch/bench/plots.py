@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,11 +44,17 @@ def servers(document: Document, plt: Any) -> Any:
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.set_yticks(range(len(ROWS)), [row.title for row in ROWS])
+    axes.set_yticks(range(len(ROWS)), [textwrap.fill(row.title, 38) for row in ROWS])
     axes.invert_yaxis()
     axes.set_xlabel("kernel ÷ ours; the mark is the goal")
     handles = [plt.Rectangle((0, 0), 1, 1, color=COLOURS[letter]) for letter in SETTINGS]
-    axes.legend(handles, [f"{s.letter}: {s.title}" for s in SETTINGS.values()], loc="lower right", fontsize=7)
+    axes.legend(
+        handles,
+        [f"{s.letter}: {s.title}" for s in SETTINGS.values()],
+        loc="lower right",
+        bbox_to_anchor=(1, 1),
+        fontsize=7,
+    )
     return figure
 
 
@@ -110,8 +117,10 @@ def messages(document: Document, plt: Any) -> Any:
                 axes.set_xlabel(title)
             if not column:
                 axes.set_ylabel(label)
-    if panels[0][0].get_legend_handles_labels()[0]:
-        panels[0][0].legend(fontsize=6)
+    # X has no point in some lines: the panel with the most names has them all.
+    most = max(panels[0], key=lambda axes: len(axes.get_legend_handles_labels()[0]))
+    if most.get_legend_handles_labels()[0]:
+        most.legend(fontsize=6)
     return figure
 
 

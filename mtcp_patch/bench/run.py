@@ -6,6 +6,7 @@ for asyncio's sake) and stops; both ends' CPU and the cores are read; the load m
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from .settings import Place, place
 from .stamp import LOAD_CORE, SERVER_CORE
 
 PORT = 7007
+TCP_THREAD = "mtcp-tcp"
 LOAD_SECONDS = 60.0
 
 
@@ -53,6 +55,8 @@ class Server:
 
     program: str
     words: tuple[str, ...] = ()
+    # Of our stack, when it serves; the default when empty.
+    layout: str = ""
 
     @property
     def is_native(self) -> bool:
@@ -65,7 +69,7 @@ class Server:
             kind = self.words or ("echo",)
             return native("serve", "--kind", *kind, "--address", f"{host}:{PORT}", *where.server_words())
         words = ("--host", host, "--port", str(PORT), *self.words)
-        return python(self.program, *words, devices=where.server_devices)
+        return python(self.program, *words, devices=where.server_devices, layout=self.layout)
 
 
 @dataclass(frozen=True)
@@ -91,10 +95,15 @@ class Case:
         """For the JSON."""
         load = self.load
         return {
-            "server": " ".join((self.server.program, *self.server.words)), "mode": load.mode,
-            "connections": load.connections, "size": load.size, "messages": load.messages, "http": load.http,
-            "rate": load.rate, "seconds": load.measure_ms / 1000, "sysctls": dict(self.sysctls),
+            "server": " ".join((self.server.program, *self.server.words)), "layout": self.server.layout,
+            "mode": load.mode, "connections": load.connections, "size": load.size, "messages": load.messages,
+            "http": load.http, "rate": load.rate, "seconds": load.measure_ms / 1000, "sysctls": dict(self.sysctls),
         }  # fmt: skip
+
+
+def split_core() -> int:
+    """Where a split TCP thread runs: not on the server's core, and on the load's only where there is no third."""
+    return next((core for core in sorted(os.sched_getaffinity(0)) if core not in (SERVER_CORE, LOAD_CORE)), LOAD_CORE)
 
 
 def start_server(case: Case, where: Place) -> Child:
@@ -109,6 +118,8 @@ def start_server(case: Case, where: Place) -> Child:
         else:
             ours = where.server_devices is not None
             server.wait_for(lambda: server.listens(PORT, ours=ours), f"no listener at port {PORT}")
+        if case.server.layout == "split" and where.server_devices is not None:
+            server.move_thread(TCP_THREAD, split_core())
     except BaseException:
         server.end()
         raise
