@@ -67,7 +67,7 @@ class Server:
         """Its command line."""
         if self.is_native:
             kind = self.words or ("echo",)
-            return native("serve", "--kind", *kind, "--address", f"{host}:{PORT}", *where.server_words())
+            return native("serve", "--kind", *kind, "--address", f"{host}:{PORT}", *where.server_words(self.layout))
         words = ("--host", host, "--port", str(PORT), *self.words)
         return python(self.program, *words, devices=where.server_devices, layout=self.layout)
 

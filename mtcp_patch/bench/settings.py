@@ -56,9 +56,10 @@ class Place:
         words = stack_words(self.load_devices)
         return words if self.load_devices is None else [*words, "--msl", str(LOAD_MSL_MS)]
 
-    def server_words(self) -> list[str]:
-        """For a native server."""
-        return stack_words(self.server_devices)
+    def server_words(self, layout: str = "") -> list[str]:
+        """For a native server; a `layout` is our stack's."""
+        words = stack_words(self.server_devices)
+        return [*words, "--layout", layout] if layout and self.server_devices is not None else words
 
 
 def stack_words(devices: Sequence[str] | None) -> list[str]:

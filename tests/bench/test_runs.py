@@ -60,12 +60,13 @@ def test_both_stacks_are_measured_by_the_same_load(stack: str, server: Server, l
         assert found["offered"] == 1000
 
 
+@pytest.mark.parametrize("program", ["native", "selectors_echo"])
 @pytest.mark.parametrize("layout", ["merged", "split"])
-def test_every_layout_is_measured(layout: str) -> None:
+def test_every_layout_is_measured(program: str, layout: str) -> None:
     need.xdp()
-    assert run.measure(case("K", Server("selectors_echo", layout=layout)), "ours")["units"] > 0
+    assert run.measure(case("K", Server(program, layout=layout)), "ours")["units"] > 0
     # A layout is our stack's: the kernel's half of a pair has none.
-    assert run.measure(case("K", Server("selectors_echo", layout=layout)), "kernel")["units"] > 0
+    assert run.measure(case("K", Server(program, layout=layout)), "kernel")["units"] > 0
 
 
 def test_the_far_end_of_x_is_our_stack_whoever_serves() -> None:

@@ -12,7 +12,7 @@ from ..plan import Plan, Results, in_settings
 from ..run import Case, Load, Server, in_pairs
 
 LAYOUTS = ("unified", "merged", "split")
-SERVERS = (("selectors", Server("selectors_echo")),)
+SERVERS = (("selectors", Server("selectors_echo")), ("native", Server("native")))
 
 
 def cases(plan: Plan, letter: str) -> list[Case]:
@@ -27,7 +27,7 @@ def cases(plan: Plan, letter: str) -> list[Case]:
             plan.pairs,
             saturates=layout == LAYOUTS[0],
         )
-        for name, server in SERVERS
+        for name, server in (SERVERS[:1] if plan.quick else SERVERS)
         for layout in LAYOUTS
     ]
 

@@ -19,6 +19,8 @@ mod serve;
 use std::time::Duration;
 
 use arguments::Arguments;
+use mtcp_host::layout::Layout;
+use mtcp_host::runtime::Settings;
 use net::kernel::Kernel;
 use net::ours::Ours;
 
@@ -42,6 +44,21 @@ pub fn run(arguments: &[String]) -> Result<(), String> {
     }
 }
 
+/// `--device` (any number; besides `memory`), `--layout`, `--msl` in milliseconds.
+fn settings(given: &Arguments) -> Result<Settings, String> {
+    let devices = given.all("device").map(str::to_owned).collect();
+    let mut settings = Settings { devices, ..Settings::default() };
+    if let Some(name) = given.text("layout") {
+        settings.layout =
+            Layout::from_name(name).ok_or(format!("--layout {name}: there is none"))?;
+    }
+    let msl_ms: u64 = given.number("msl", 0)?;
+    if msl_ms > 0 {
+        settings.engine.msl_us = msl_ms.saturating_mul(1000);
+    }
+    Ok(settings)
+}
+
 /// Calls one of the two with the stack that `--stack` names.
 fn on_a_stack(
     given: &Arguments,
@@ -52,8 +69,7 @@ fn on_a_stack(
     match given.text("stack").unwrap_or("kernel") {
         "kernel" => kernel(given, &mut Kernel::new().map_err(failed)?),
         "ours" => {
-            let devices = given.all("device").map(str::to_owned).collect();
-            let mut stack = Ours::new(devices, given.number("msl", 0)?)?;
+            let mut stack = Ours::new(settings(given)?)?;
             let result = ours(given, &mut stack);
             stack.end();
             result

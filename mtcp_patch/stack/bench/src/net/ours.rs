@@ -38,17 +38,12 @@ fn id(vfd: Vfd) -> Id {
 }
 
 impl Ours {
-    /// Opens the devices, besides `memory`. `msl_ms`: the maximum segment lifetime in milliseconds;
-    /// 0: the default.
+    /// Opens the devices.
     ///
     /// # Errors
     /// What could not be opened, and why.
-    pub fn new(devices: Vec<String>, msl_ms: u64) -> Result<Self, String> {
+    pub fn new(settings: Settings) -> Result<Self, String> {
         let failed = |e: Errno| e.to_string();
-        let mut settings = Settings { devices, ..Settings::default() };
-        if msl_ms > 0 {
-            settings.engine.msl_us = msl_ms * 1000;
-        }
         Runtime::configure(settings);
         let runtime = Runtime::try_global().map_err(failed)?;
         runtime.open_devices()?;
