@@ -11,7 +11,8 @@ program, the stack sends what is left and the FINs:
 |                                      | listeners go on in it (processes_shim.py)                          |
 | os.fork, multiprocessing             | the child starts with an empty stack; its parent's connections stay|
 |                                      | the parent's, and the child sends nothing for them; a listener that|
-|                                      | has served nobody yet goes to the kernel, where both can accept    |
+|                                      | has served nobody yet goes to the kernel, where both can accept,   |
+|                                      | and the first to wait on it takes it over (runtime/shared.rs)      |
 | SIGTERM, SIGHUP left at their default| while a device is open: the same, natively (signals.rs), then the  |
 |                                      | signal itself                                                      |
 | SIGKILL, other default actions       | nothing runs; the kernel answers the peer's next segment with RST  |

@@ -4,7 +4,8 @@
 
 use std::fs::{self, DirBuilder};
 use std::io::{self, Write};
-use std::os::fd::AsRawFd;
+use std::net::Shutdown;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -12,12 +13,27 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::Shared;
-use crate::runtime_fd::RuntimeFd;
+use crate::runtime_fd::{self, RuntimeFd};
 use crate::stack_thread;
 use crate::sys;
 
 /// How long a client may take to read its document.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The control socket of a process.
+pub(super) struct Control {
+    /// To be removed at the end.
+    pub path: PathBuf,
+    listener: RawFd,
+}
+
+impl Control {
+    /// In a forked child: the socket is the parent's, and nobody here would answer who calls when the
+    /// parent has died.
+    pub fn leave_behind(&self) {
+        runtime_fd::close(self.listener);
+    }
+}
 
 /// Where the sockets of this user's processes are.
 fn directory(configured: Option<String>) -> PathBuf {
@@ -61,16 +77,17 @@ fn open(dir: &Path) -> io::Result<(RuntimeFd<UnixListener>, PathBuf)> {
 }
 
 /// Starts serving. A process that cannot have a control socket works without one, and says so in
-/// its messages. The path, to be removed at the end.
-pub(super) fn start(shared: &Arc<Shared>, configured: Option<String>) -> Option<PathBuf> {
+/// its messages.
+pub(super) fn start(shared: &Arc<Shared>, configured: Option<String>) -> Option<Control> {
     let dir = directory(configured);
     let weak = Arc::downgrade(shared);
     let started = open(&dir).and_then(|(listener, path)| {
+        let control = Control { path, listener: listener.as_raw_fd() };
         stack_thread::spawn("mtcp-control", move || serve(&listener, &weak))?;
-        Ok(path)
+        Ok(control)
     });
     match started {
-        Ok(path) => Some(path),
+        Ok(control) => Some(control),
         Err(e) => {
             let text = format!(
                 "control socket in {}: {e}; mtcp_patch.ss will not see this process",
@@ -104,7 +121,9 @@ fn answer(mut stream: &UnixStream, shared: &Shared) -> io::Result<()> {
     }
     stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
     let status = shared.lock_detached().status().to_string();
-    stream.write_all(status.as_bytes())
+    stream.write_all(status.as_bytes())?;
+    // A child that was forked meanwhile has the connection too, and would keep it open.
+    stream.shutdown(Shutdown::Both)
 }
 
 #[cfg(test)]

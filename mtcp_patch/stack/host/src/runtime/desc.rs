@@ -7,6 +7,7 @@ use mtcp_engine::State;
 use mtcp_engine::{ConnId, ListenerId};
 
 use super::options::Header;
+use super::shared::Sharing;
 use super::vfd::Vfd;
 
 /// Which stack serves a description, and by which object.
@@ -66,6 +67,8 @@ pub(super) struct Desc {
     pub served: bool,
     /// Why this socket must be the kernel's, once an option asked for what only it has.
     pub pinned: Option<(i32, i32)>,
+    /// Of a listener, or a socket that may become one, that other processes have too.
+    pub shared: Option<Sharing>,
     pub watches: Vec<Watch>,
 }
 
@@ -89,6 +92,7 @@ impl Desc {
             overrides: Vec::new(),
             served: false,
             pinned: None,
+            shared: None,
             watches: Vec::new(),
         }
     }

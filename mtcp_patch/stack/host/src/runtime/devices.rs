@@ -34,11 +34,11 @@ pub(super) enum Way {
 
 /// Opens the devices of `wanted` (`xdp:lo` and the like), which may take seconds: call it without
 /// the lock. Those that are there, and what is to be said of the others.
-pub(super) fn open_all(wanted: &[String]) -> (Vec<Slot>, Vec<String>) {
+pub(super) fn open_all(wanted: &[String], how: &XdpOptions) -> (Vec<Slot>, Vec<String>) {
     let (mut slots, mut said) = (Vec::new(), Vec::new());
     for (i, name) in wanted.iter().enumerate() {
         let Some(ifname) = name.strip_prefix("xdp:") else { continue };
-        match XdpDevice::open(ifname, &XdpOptions::default()) {
+        match XdpDevice::open(ifname, how) {
             Ok(device) => {
                 let id = DeviceId(u8::try_from(i + 1).unwrap_or(u8::MAX));
                 slots.push(Slot { id, name: name.clone(), device });
@@ -58,6 +58,8 @@ pub(super) struct Devices {
     /// What was asked for by name, `xdp:lo` and the like.
     wanted: Vec<String>,
     opened: bool,
+    /// A foreign event loop has been told the descriptors, and may look at them at any time.
+    pub lent: bool,
     /// Why a wanted device is not there, and other things worth saying, for status and stderr.
     pub messages: Vec<String>,
     local: LocalAddrs,
@@ -91,6 +93,7 @@ impl Devices {
             xdp: Vec::new(),
             wanted,
             opened: false,
+            lent: false,
             messages: Vec::new(),
             local: LocalAddrs { read_at: None, list: Vec::new() },
         }
@@ -109,6 +112,12 @@ impl Devices {
         }
         self.xdp = slots;
         self.messages.extend_from_slice(said);
+    }
+
+    /// Closes them; the next need opens them again, if nobody else has them then.
+    pub fn retire(&mut self) {
+        self.xdp.clear();
+        self.opened = false;
     }
 
     /// The names of the devices that carry frames now.
@@ -181,6 +190,34 @@ impl Devices {
     pub fn steer_all(&mut self, local: SocketAddr) -> Vec<(DeviceId, SocketAddr)> {
         let ids: Vec<DeviceId> = self.xdp.iter().map(|s| s.id).collect();
         ids.into_iter().filter(|&id| self.steer(id, local)).map(|id| (id, local)).collect()
+    }
+
+    /// Begins to share a listener's address with the kernel on every device where that can be done.
+    pub fn share_all(&mut self, local: SocketAddr) -> Vec<(DeviceId, SocketAddr)> {
+        let mut shared = Vec::new();
+        for slot in &mut self.xdp {
+            match slot.device.share(local) {
+                Ok(()) => shared.push((slot.id, local)),
+                Err(e) => self.messages.push(format!("{}: cannot share {local}: {e}", slot.name)),
+            }
+        }
+        shared
+    }
+
+    /// The same of an address that is steered.
+    pub fn share_steered(&mut self, id: DeviceId, local: SocketAddr) {
+        let Some(slot) = self.xdp.iter_mut().find(|s| s.id == id) else { return };
+        if let Err(e) = slot.device.share_steered(local) {
+            self.messages.push(format!("{}: cannot share {local}: {e}", slot.name));
+        }
+    }
+
+    /// How many new connections to a shared address come to us from now on.
+    pub fn take(&mut self, id: DeviceId, local: SocketAddr, connections: u32) {
+        let Some(slot) = self.xdp.iter_mut().find(|s| s.id == id) else { return };
+        if let Err(e) = slot.device.take(local, connections) {
+            self.messages.push(format!("{}: {local}: {e}", slot.name));
+        }
     }
 
     /// Steers one address on one device; false when the kernel refused, which is reported.

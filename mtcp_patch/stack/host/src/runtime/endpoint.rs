@@ -118,8 +118,13 @@ impl Inner {
                 }
             }
             Kind::Listener(id) => {
+                if desc.shared.is_some() {
+                    // Others go on accepting. What comes from now on is theirs.
+                    self.let_in_by(desc.port, 0);
+                } else {
+                    self.stop_kernel_listening(desc);
+                }
                 self.end_listener(id);
-                self.stop_kernel_listening(desc);
                 self.release_port(desc.port);
             }
             Kind::Fresh | Kind::Kernel | Kind::Deaf | Kind::Inherited => {

@@ -11,6 +11,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::desc::{Desc, Kind};
 use super::port::Port;
+use super::shared::Sharing;
 use super::state::Inner;
 use super::vfd::{is_virtual, Vfd};
 use super::{Runtime, PENDING};
@@ -22,8 +23,11 @@ impl Inner {
         let desc = self.descs.get(index).ok_or(Errno(libc::EBADF))?;
         match desc.kind {
             Kind::Fresh if desc.owns_port => self.become_kernels(index),
+            // Each connection of a shared port stays where it began, so the kernel's half will do.
+            Kind::Listener(_) if desc.shared.is_some() => {}
             Kind::Listener(id) if !desc.served && self.shard.accept_queue_len(id) == 0 => {
                 self.hand_over_listener(index, id, "it was handed to another process or to C code");
+                self.retire_devices();
             }
             Kind::Listener(_) => return Err(Errno(libc::EBUSY)),
             Kind::Kernel => {}
@@ -91,7 +95,9 @@ impl Runtime {
             Some(vfd) if inner.index(vfd).is_ok() => return Err(Errno(libc::EEXIST)),
             _ => {}
         }
-        let desc = Desc::new(family, Kind::Kernel, None, true);
+        let mut desc = Desc::new(family, Kind::Kernel, None, true);
+        desc.learn_options(port.fd(), Port::new(family, 0)?.fd());
+        desc.shared = Some(Sharing::default());
         if let Some(vfd) = at {
             inner.adopt(vfd, desc, Some(port));
             return Ok(vfd);

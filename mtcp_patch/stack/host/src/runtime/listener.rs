@@ -10,6 +10,7 @@ use mtcp_engine::{ListenOptions, ListenerId};
 
 use super::desc::{Desc, Kind};
 use super::endpoint::{shown, unmapped};
+use super::shared::Sharing;
 use super::state::Inner;
 use super::vfd::Vfd;
 use super::Runtime;
@@ -75,8 +76,7 @@ impl Inner {
         inherit: ConnOptions,
     ) -> Kind {
         let plain = unmapped(&local);
-        let options = ListenOptions { local: plain, v6only, backlog, inherit };
-        let Ok(id) = self.shard.listen(options) else {
+        let Ok(id) = self.listen_engine(plain, v6only, backlog, inherit) else {
             self.devices.messages.push(format!(
                 "{local}: a second listener on one port (SO_REUSEPORT) is served by the kernel"
             ));
@@ -95,6 +95,19 @@ impl Inner {
         Kind::Listener(id)
     }
 
+    /// A listener of the engine's.
+    pub fn listen_engine(
+        &mut self,
+        local: SocketAddr,
+        v6only: bool,
+        backlog: usize,
+        inherit: ConnOptions,
+    ) -> Result<ListenerId, Errno> {
+        let backlog = backlog.max(MIN_QUEUE);
+        let options = ListenOptions { local, v6only, backlog, inherit };
+        self.shard.listen(options).map_err(Errno::from)
+    }
+
     /// The next connection of our accept queue, `None` when it is empty.
     fn accept_ours(&mut self, vfd: Vfd) -> Result<Option<Accepted>, Errno> {
         let desc = self.desc(vfd)?;
@@ -104,7 +117,11 @@ impl Inner {
             _ => return Err(Errno(libc::EINVAL)),
         };
         let Ok(conn) = self.shard.accept(id) else { return Ok(None) };
-        self.desc_mut(vfd)?.served = true;
+        let desc = self.desc_mut(vfd)?;
+        desc.served = true;
+        if desc.shared.is_some() {
+            self.has_connection();
+        }
         let desc = self.desc(vfd)?;
         let mut new =
             Desc::new(desc.family, Kind::Conn { id: conn, connecting: false }, desc.port, false);
@@ -160,14 +177,26 @@ impl Inner {
             .descs
             .iter()
             .filter_map(|(index, d)| match d.kind {
-                Kind::Listener(id) if !d.served => Some((index, id)),
+                Kind::Listener(id) if !d.served && d.shared.is_none() => Some((index, id)),
                 _ => None,
             })
-            .filter(|&(_, id)| self.shard.accept_queue_len(id) == 0)
             .collect();
+        // Those that wait are this process's to accept; all that come from now on are anybody's.
+        let (waited_for, fresh): (Vec<_>, Vec<_>) =
+            fresh.into_iter().partition(|&(_, id)| self.is_waited_for(id));
+        for (index, _) in waited_for {
+            self.share_listener(index);
+        }
         let why = "the process forked before its first connection and its children may accept";
+        let handed_over = !fresh.is_empty();
         for (index, id) in fresh {
             self.hand_over_listener(index, id, why);
+            if let Some(desc) = self.descs.get_mut(index) {
+                desc.shared = Some(Sharing::default());
+            }
+        }
+        if handed_over {
+            self.retire_devices();
         }
     }
 
@@ -224,6 +253,11 @@ impl Runtime {
     /// EAGAIN when there is none; those of accept(2).
     pub fn accept(&self, vfd: Vfd) -> Result<Accepted, Errno> {
         let mut inner = self.lock();
+        if inner.is_due(vfd) {
+            drop(inner);
+            self.take_over(vfd);
+            inner = self.lock();
+        }
         if let Some(accepted) = inner.accept_ours(vfd)? {
             return Ok(accepted);
         }
@@ -231,6 +265,14 @@ impl Runtime {
         if let Some(accepted) = inner.accept_ours(vfd)? {
             return Ok(accepted);
         }
-        inner.accept_kernel(vfd)
+        let accepted = inner.accept_kernel(vfd);
+        let index = inner.index(vfd)?;
+        if inner.descs.get(index).is_some_and(|desc| desc.shared.is_some()) {
+            match accepted {
+                Ok(_) => inner.has_connection(),
+                Err(_) => inner.look_for_connection(index),
+            }
+        }
+        accepted
     }
 }

@@ -24,6 +24,7 @@ mod options;
 mod port;
 mod process;
 mod settings;
+mod shared;
 mod signals;
 mod spin;
 mod state;
@@ -36,7 +37,6 @@ mod wait;
 mod watch;
 mod watcher;
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::ThreadId;
@@ -123,7 +123,7 @@ pub struct Runtime {
     shared: Arc<Shared>,
     spin: Spin,
     settings: Settings,
-    control_path: Option<PathBuf>,
+    control: Option<control::Control>,
 }
 
 /// The process's runtime: none until first used; another one in a forked child.
@@ -154,10 +154,10 @@ impl Runtime {
         sysctl::read_keepalive(&mut settings.engine);
         let shared = Shared::new(&settings)?;
         Self::start_tcp_thread(&shared, settings.layout)?;
-        let control_path = control::start(&shared, settings.control_dir.clone());
+        let control = control::start(&shared, settings.control_dir.clone());
         // On the TCP thread's core a thread that polls would only keep it from running.
         let spin = Spin::new(settings.layout != Layout::Merged);
-        Ok(Self { shared, spin, settings, control_path })
+        Ok(Self { shared, spin, settings, control })
     }
 
     /// Whether the process's runtime was built.

@@ -6,11 +6,13 @@ use std::time::{Duration, Instant as Clock};
 use super::desc::{owes_fin, Desc, Kind};
 use super::devices;
 use super::port::Port;
+use super::shared::Sharing;
 use super::state::{Inner, TcpThread};
 use super::vfd::Vfd;
 use super::Runtime;
 use crate::errno::Errno;
 use crate::sys::{self, pollfd};
+use crate::xdp::XdpOptions;
 
 /// How long the end waits for the peers to acknowledge FINs when all data is acknowledged.
 const FIN_LINGER: Duration = Duration::from_millis(500);
@@ -60,20 +62,39 @@ impl Runtime {
         self.lock().devices.to_open()?;
         let _one_at_a_time = self.shared.opening.lock().unwrap_or_else(PoisonError::into_inner);
         let wanted = self.lock().devices.to_open()?;
-        let (slots, said) = devices::open_all(&wanted);
+        let (slots, said) = devices::open_all(&wanted, &XdpOptions::default());
+        self.opened(slots, &said);
+        Some(said)
+    }
+
+    /// Opens the devices if that was not done yet, and says nothing: what cannot be had is left for
+    /// the next need. Whether there are any.
+    pub(super) fn open_quietly(&self, how: &XdpOptions) -> bool {
+        let _one_at_a_time = self.shared.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(wanted) = self.lock_detached().devices.to_open() else {
+            return self.lock_detached().devices.names().next().is_some();
+        };
+        let (slots, said) = devices::open_all(&wanted, how);
+        if slots.is_empty() {
+            return false;
+        }
+        self.opened(slots, &said);
+        true
+    }
+
+    fn opened(&self, slots: Vec<devices::Slot>, said: &[String]) {
         // With a device there is something to give back when a signal ends the process.
         let goodbye = if !slots.is_empty() && Runtime::is_started() {
             super::signals::start().err()
         } else {
             None
         };
-        let mut guard = self.lock();
+        let mut guard = self.lock_detached();
         let inner = &mut *guard;
-        inner.devices.opened_all(&mut inner.shard, slots, &said);
+        inner.devices.opened_all(&mut inner.shard, slots, said);
         if let Some(e) = goodbye {
             inner.devices.messages.push(format!("SIGTERM will end this process at once: {e}"));
         }
-        Some(said)
     }
 
     /// The process ends: every connection is closed as the kernel would close it, and what was
@@ -89,9 +110,9 @@ impl Runtime {
         let devices = std::mem::take(&mut inner.devices.xdp);
         drop(inner);
         self.kick();
-        if let Some(path) = &self.control_path {
+        if let Some(control) = &self.control {
             // Already gone is as good.
-            let _ = std::fs::remove_file(path);
+            let _ = std::fs::remove_file(&control.path);
         }
         // Detaches the steering program and gives the sysctls back.
         drop(devices);
@@ -176,6 +197,9 @@ impl Runtime {
         // its state is unusable.
         crate::turnstile::replace();
         super::spin::forget_contenders();
+        if let Some(control) = &self.control {
+            control.leave_behind();
+        }
         let inherited = self.shared.inner.inherited().map(|mut inner| inner.leave_behind());
         // Only at the first need: most children go on to exec, after closing every descriptor that
         // they do not know, which would take the new stack's away.
@@ -211,7 +235,14 @@ impl Inner {
             let mut desc = Desc::new(old.family, kind, None, port.is_some());
             desc.nonblocking = old.nonblocking;
             desc.options = old.options;
+            (desc.header_v4, desc.header_v6) = (old.header_v4, old.header_v6);
+            (desc.recv_timeout, desc.send_timeout) = (old.recv_timeout, old.send_timeout);
+            (desc.linger, desc.inq) = (old.linger, old.inq);
             desc.pinned = old.pinned;
+            // What the program made the kernel's (`give_to_kernel`) is so for good.
+            if matches!(old.kind, Kind::Listener(_)) || old.shared.is_some() {
+                desc.shared = Some(Sharing::default());
+            }
             let inheritable = self.vfds.inheritable(vfd).is_some_and(|on| *on);
             kept.push(Inherited { vfd, inheritable, desc, port });
         }

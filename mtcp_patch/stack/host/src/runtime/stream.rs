@@ -134,7 +134,9 @@ impl Inner {
     /// Memory when a listener of this process serves the address, else the device that the
     /// kernel's routing names, else the kernel.
     fn choose_path(&mut self, dst: SocketAddr, src: Option<IpAddr>) -> Way {
-        if self.shard.find_listener(dst).is_some() && self.devices.is_local(dst.ip()) {
+        // Of a shared one any process may have to accept, and this one may be the busy one.
+        let alone = self.shard.find_listener(dst).is_some_and(|id| !self.is_shared(id));
+        if alone && self.devices.is_local(dst.ip()) {
             return Way::Ours(self.devices.memory_path(), src.unwrap_or(dst.ip()));
         }
         self.devices.route(dst.ip(), src)

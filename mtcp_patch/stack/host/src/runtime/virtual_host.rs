@@ -145,7 +145,7 @@ impl Runtime {
             return Ok(runtime);
         }
         let shared: Arc<Shared> = Shared::new(&settings)?;
-        let runtime = Self { shared, spin: Spin::new(true), settings, control_path: None };
+        let runtime = Self { shared, spin: Spin::new(true), settings, control: None };
         let settings = runtime.settings.clone();
         runtime.lock().reset_virtual(&settings, link)?;
         Ok(Self::install(runtime))
@@ -271,7 +271,7 @@ mod tests {
     fn a_syn_leaves_and_is_repeated_in_virtual_time_without_addresses_or_threads() {
         let settings = Settings { devices: Vec::new(), ..Settings::default() };
         let shared = Shared::new(&settings).unwrap();
-        let runtime = Runtime { shared, spin: Spin::new(true), settings, control_path: None };
+        let runtime = Runtime { shared, spin: Spin::new(true), settings, control: None };
         let settings = runtime.settings.clone();
         let link = VirtualLink::new(vec![LOCAL], 1500);
         runtime.lock().reset_virtual(&settings, link).unwrap();

@@ -194,6 +194,7 @@ impl Inner {
             }
             let mask = self.report(desc, events);
             if mask == 0 {
+                self.look_for_connection(desc);
                 continue;
             }
             out.push((vfd, mask, data));
@@ -248,6 +249,11 @@ impl Runtime {
         let mut descs: Vec<usize> = Vec::new();
         let index = {
             let mut inner = self.lock_detached();
+            if let Some(vfd) = inner.due_among(fds) {
+                drop(inner);
+                self.take_over(vfd);
+                inner = self.lock_detached();
+            }
             descs.extend(fds.iter().filter_map(|e| inner.index(e.fd).ok()));
             inner.attach_waiter(fds)
         };
@@ -311,6 +317,7 @@ impl Runtime {
                     drop(inner);
                     return poll_kernel(fds, &mut kernel, Some(Duration::ZERO));
                 }
+                inner.look_for_connections(fds);
                 inner.enter_sleep(index, deadline, busy, &mut sleep_fds)
             };
             let own = sleep_fds.len();

@@ -101,6 +101,11 @@ impl Runtime {
         data: u64,
     ) -> Result<(), Errno> {
         let mut inner = self.lock();
+        if op == libc::EPOLL_CTL_ADD && inner.is_due(vfd) {
+            drop(inner);
+            self.take_over(vfd);
+            inner = self.lock();
+        }
         inner.watch(w, op, vfd, events, data)
     }
 
@@ -156,12 +161,13 @@ impl Runtime {
 
     /// What a foreign event loop must poll for reading besides the set's eventfd.
     pub fn device_fds(&self) -> Vec<RawFd> {
-        let inner = self.lock();
-        if inner.layout.application_drives() {
-            inner.devices.fds().collect()
-        } else {
-            Vec::new()
+        let mut inner = self.lock();
+        if !inner.layout.application_drives() {
+            return Vec::new();
         }
+        let fds: Vec<RawFd> = inner.devices.fds().collect();
+        inner.devices.lent |= !fds.is_empty();
+        fds
     }
 
     /// Drives the stack once. True when work remains.

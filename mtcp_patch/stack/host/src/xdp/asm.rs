@@ -42,6 +42,8 @@ pub const R6: Reg = Reg(6);
 pub const R7: Reg = Reg(7);
 /// Kept over calls.
 pub const R8: Reg = Reg(8);
+/// Kept over calls.
+pub const R9: Reg = Reg(9);
 /// Frame pointer, read only.
 pub const FP: Reg = Reg(10);
 

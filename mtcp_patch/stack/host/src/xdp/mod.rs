@@ -1,8 +1,8 @@
 //! `xdp:IFACE`: the frames of a real interface that belong to us, and no others.
 //!
-//! An XDP program (`steer`, assembled by `asm`, loaded by `bpf`) redirects the TCP segments for
-//! our addresses and ports into AF_XDP sockets (`socket`, on `ring`, `umem` and `txpool`), one a
-//! receive queue; everything else goes on to the kernel. The driver of a shard calls `receive`,
+//! An XDP program (`program`, assembled by `asm`, loaded by `steer` and `bpf`) redirects the TCP
+//! segments for our addresses and ports into AF_XDP sockets (`socket`, on `ring`, `umem` and
+//! `txpool`), one a receive queue; everything else goes on to the kernel. The driver of a shard calls `receive`,
 //! `transmit`, `flush` and `steer`, from one thread at a time. Dropping the device detaches the
 //! program and undoes the sysctls; when the process is killed the kernel detaches it, and the next
 //! start undoes the sysctls. No packet is looked at here.
@@ -11,7 +11,7 @@
 //! process holds the link's descriptor.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,7 @@ mod interface;
 mod mapped;
 mod owner;
 mod ports;
+mod program;
 mod ring;
 mod socket;
 mod steer;
@@ -210,10 +211,35 @@ impl XdpDevice {
         if !local.ip().is_unspecified() || self.interface.loopback {
             return self.steering.steer(local, on);
         }
-        let own = if on { addrs::local_addresses()? } else { Vec::new() };
-        // Loopback addresses never arrive by a wire.
-        let own = own.into_iter().filter(|a| !a.is_loopback());
-        self.steering.steer_expanded(local, on, own)
+        let own = if on { arriving_addresses()? } else { Vec::new() };
+        self.steering.steer_expanded(local, on, own.into_iter())
+    }
+
+    /// Starts to steer an address and port on which the kernel serves connections too: those that it
+    /// has stay with it, and new ones come to us as [`XdpDevice::take`] says. Stopped by
+    /// [`XdpDevice::steer`]. EADDRINUSE for what is steered already, E2BIG for too many.
+    pub fn share(&mut self, local: SocketAddr) -> io::Result<()> {
+        let local = SocketAddr::new(local.ip().to_canonical(), local.port());
+        self.counters.syscalls += 2;
+        if !local.ip().is_unspecified() || self.interface.loopback {
+            return self.steering.share(local);
+        }
+        self.steering.share_expanded(local, arriving_addresses()?.into_iter())
+    }
+
+    /// The same of what is steered to us alone: our connections stay with us.
+    pub fn share_steered(&mut self, local: SocketAddr) -> io::Result<()> {
+        let local = SocketAddr::new(local.ip().to_canonical(), local.port());
+        self.counters.syscalls += 2;
+        self.steering.share_steered(local)
+    }
+
+    /// How many new connections to a shared address and port come to us from now on; the kernel gets
+    /// those beyond. ENOENT for what is not shared.
+    pub fn take(&mut self, local: SocketAddr, connections: u32) -> io::Result<()> {
+        let local = SocketAddr::new(local.ip().to_canonical(), local.port());
+        self.counters.syscalls += 1;
+        self.steering.take(local, connections)
     }
 
     /// System calls made so far to move frames and to steer.
@@ -272,6 +298,12 @@ impl Device for XdpDevice {
             queue.flush(&mut self.counters);
         }
     }
+}
+
+/// The host's addresses without the loopback ones, which never arrive by a wire.
+fn arriving_addresses() -> io::Result<Vec<IpAddr>> {
+    let own = addrs::local_addresses()?;
+    Ok(own.into_iter().filter(|a| !a.is_loopback()).collect())
 }
 
 fn caps_of(interface: &Interface, flags: u16) -> Caps {

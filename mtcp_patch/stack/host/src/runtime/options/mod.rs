@@ -20,7 +20,7 @@ use super::vfd::Vfd;
 use super::Runtime;
 use crate::errno::Errno;
 use crate::sys;
-use table::{support, Support};
+use table::{support, SocketOption, Support};
 
 const SOL: i32 = libc::SOL_SOCKET;
 const TCP: i32 = libc::IPPROTO_TCP;
@@ -135,6 +135,28 @@ impl Desc {
         Ok(())
     }
 
+    /// Takes over what the kernel socket `fd` was told elsewhere: what differs from a new one's,
+    /// `scratch`. An option that only the kernel has pins it.
+    pub fn learn_options(&mut self, fd: i32, scratch: i32) {
+        for &SocketOption { level, name, support, .. } in table::TABLE {
+            let setting = matches!(support, Support::Honoured | Support::KernelOnly);
+            if !setting || STATES.contains(&(level, name)) {
+                continue;
+            }
+            let kept = kept_by(fd, level, name);
+            if kept == kept_by(scratch, level, name) {
+                continue;
+            }
+            let by_name = (level, name) == (TCP, libc::TCP_CONGESTION);
+            if support == Support::KernelOnly
+                || by_name
+                || self.obey(level, name, &kept, &kept).is_err()
+            {
+                self.pinned = Some((level, name));
+            }
+        }
+    }
+
     /// Keeps an option of a connection that shares its listener's kernel socket.
     pub fn remember(&mut self, level: i32, name: i32, value: Vec<u8>) {
         let key = (level, name);
@@ -163,6 +185,14 @@ fn not_closed(kind: Kind, level: i32, name: i32) -> Option<Errno> {
         _ => None,
     }
 }
+
+/// Options that show a state: what they say differs from socket to socket though nobody set them.
+const STATES: [(i32, i32); 4] = [
+    (SOL, libc::SO_INCOMING_CPU),
+    (TCP, libc::TCP_TIMESTAMP),
+    (TCP, libc::TCP_CC_INFO),
+    (TCP, libc::TCP_ZEROCOPY_RECEIVE),
+];
 
 /// What a kernel socket has for an option.
 fn kept_by(fd: i32, level: i32, name: i32) -> Vec<u8> {
