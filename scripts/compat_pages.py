@@ -171,18 +171,24 @@ def both_section(contents: list[Record]) -> list[str]:
     return [*lines, ""]
 
 
+def case(stack: str, kept: Record) -> str:
+    """What became of a probe on one stack, and what ours carried meanwhile."""
+    words = f"{stack}: {kept['outcome']}"
+    if kept.get("segments") and stack == "ours":
+        words += f" ({kept['connections']:,} connections, {kept['segments']:,} segments)"
+    return words
+
+
 def rows(entries: list[matrix.Row]) -> list[str]:
     """Programs, or ways to launch them."""
     lines = [
         "| program | version | what is run | stack | verdict | probe | last run |",
         "|---|---|---|---|---|---|---|",
     ]
-    seen = results.probes()
     for row in entries:
         file, _, test = row.probe.partition("::")
         verdict = VERDICTS[row.verdict] + (f": {text(row.reason)}" if row.reason else "")
-        cases = seen.get(row.probe.partition("[")[0], {})
-        last = ", ".join(f"{kept['outcome']} ({name})" for name, kept in sorted(cases.items())) or "not yet"
+        last = "; ".join(case(stack, kept) for stack, kept in results.cases(row).items()) or "not yet"
         cells = [text(row.name), row.version, text(row.what), STACKS[row.stack], verdict, f"[{test}](../{file})", last]
         lines.append(f"| {' | '.join(cells)} |")
     return [*lines, ""]

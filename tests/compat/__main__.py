@@ -102,7 +102,7 @@ def main() -> int:
     parser.add_argument("--module", action="append", help="may be given several times")
     parser.add_argument("--loop", help="of gevent")
     parser.add_argument("--debian", action="store_true")
-    parser.add_argument("--programs", type=Path, metavar="JUNIT.XML")
+    parser.add_argument("--programs", type=Path, nargs="+", metavar="JUNIT.XML")
     wanted = parser.parse_args()
     if wanted.programs:
         failed = results.store_programs(wanted.programs)

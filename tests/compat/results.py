@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.metadata
 import json
 import platform
 import threading
@@ -10,6 +12,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from compat import matrix
 from compat.matrix import HERE, Difference
 from compat.runs import Job, Run, differing
 
@@ -127,21 +130,45 @@ def unlisted(job: Job, record: Record, listed: list[Difference]) -> list[str]:
     return found
 
 
-def store_programs(junit: Path) -> list[str]:
-    """Writes programs.json from pytest's report: probe, without its parameters: each of its cases. The failed ones."""
+def store_programs(junit: list[Path]) -> list[str]:
+    """Writes programs.json from pytest's reports: probe, without its parameters: each of its cases. The failed ones."""
+    versions = versions_now(matrix.load())
     cases: dict[str, Record] = {}
-    for case in ET.parse(junit).iter("testcase"):
+    for case in (case for file in junit for case in ET.parse(file).iter("testcase")):
         file = case.get("classname", "").replace(".", "/") + ".py"
         name, _, parameters = case.get("name", "").partition("[")
         bad = [tag for tag in ("failure", "error", "skipped") if (case.find(tag)) is not None]
         outcome = {"failure": "failed", "error": "failed", "skipped": "skipped"}[bad[0]] if bad else "passed"
         kept: Record = {"outcome": outcome, "seconds": round(float(case.get("time", 0)), 1)}
+        for found in case.iter("property"):  # of the last look at the counters
+            text = found.get("value", "")
+            kept[found.get("name", "")] = int(text) if text.isdecimal() else text
         if bad and (element := case.find(bad[0])) is not None:
             kept["detail"] = element.get("message", "")[:DETAIL]
         cases.setdefault(f"{file}::{name}", {})[parameters.rstrip("]") or "once"] = kept
-    write(FOLDER / "programs.json", {"suite": "programs", "version": "", "loop": "", "probes": cases})
+    content = {"suite": "programs", "version": "", "loop": "", "probes": cases, "versions": versions}
+    write(FOLDER / "programs.json", content)
     return [f"{probe}[{case}]" for probe, each in cases.items() for case, kept in each.items()
             if kept["outcome"] == "failed"]  # fmt: skip
+
+
+def versions_now(loaded: matrix.Matrix) -> dict[str, str]:
+    """Row: the version that this interpreter has, of what the row's version is about; without those that it lacks."""
+    found = {}
+    for row in loaded.programs + loaded.launches:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            package = row.packages[0].partition("[")[0] if row.packages else None
+            found[row.name] = importlib.metadata.version(package) if package else platform.python_version()
+    return found
+
+
+def cases(row: matrix.Row) -> dict[str, Record]:
+    """What became of the row's probe on each stack, when it was run last."""
+    name, _, parameters = row.probe.partition("[")
+    more = parameters.rstrip("]").removeprefix("ours")
+    every: dict[str, Record] = read(FOLDER / "programs.json").get("probes", {}).get(name, {})
+    found = {stack: every.get(stack + more) for stack in ("ours", "kernel")}
+    return {stack: kept for stack, kept in found.items() if kept is not None}
 
 
 def probes() -> dict[str, Record]:

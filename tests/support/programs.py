@@ -25,6 +25,7 @@ from support.netns import Netns
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
 KERNEL, OURS = "kernel", "ours"
+BOTH = "both"  # some of the connections each
 READY_SECONDS = 20
 # A thread that waits in our stack has an eventfd, which is kept for the next: as many as ever waited at once.
 FOR_WAITING = 8

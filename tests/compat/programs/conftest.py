@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 from support.netns import Netns
-from support.probes import Probe, make_certificate
+from support.probes import PATIENCE_SECONDS, Probe, make_certificate
 from support.programs import Programs
 
 # Those that a run of all tests takes along, one of a kind. All of them: make matrix, or name the directory.
@@ -31,6 +31,9 @@ QUICK = {
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leaves the probes that are not quick to those who ask for them."""
     here = pathlib.Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.timeout(2 * PATIENCE_SECONDS))  # so that what waits says what it waited for
     if any(pathlib.Path(argument.partition("::")[0]).resolve().is_relative_to(here) for argument in config.args):
         return
     left = pytest.mark.skip(reason="one of the matrix's probes: make matrix, or pytest tests/compat/programs")

@@ -7,7 +7,7 @@ import pathlib
 import pytest
 from support import need
 from support.probes import PORT, Probe
-from support.programs import KERNEL, OURS
+from support.programs import BOTH, OURS
 
 
 def tls_arguments(certificate: pathlib.Path) -> list[str]:
@@ -38,7 +38,7 @@ def test_aiohttp_server(probe: Probe) -> None:
     """aiohttp.web, with a file by loop.sendfile."""
     need.module("aiohttp")
     probe.serve(["aiohttp_app.py", str(PORT)])
-    curl = ["curl", "-sS", "--max-time", "10", f"http://127.0.0.1:{PORT}/file"]
+    curl = ["curl", "-sS", "--max-time", "25", f"http://127.0.0.1:{PORT}/file"]
     assert "loop.sendfile" in probe.ns.run(*curl).stdout
     probe.check_web()
 
@@ -111,9 +111,9 @@ def test_hypercorn_tls(probe: Probe, certificate: pathlib.Path) -> None:
 
 
 def test_hypercorn_worker(probe: Probe) -> None:
-    """Its default: one worker process, to which the bound socket is handed, and which is the kernel's then."""
+    """Its default: one worker process, which takes over the socket that it is handed."""
     need.module("hypercorn")
-    hypercorn(probe, "asgi_app:app", on=KERNEL)
+    hypercorn(probe, "asgi_app:app", on=BOTH)
 
 
 def test_tornado(probe: Probe) -> None:

@@ -68,7 +68,7 @@ def test_under_ddtrace_run(probe: Probe) -> None:
         "DD_INSTRUMENTATION_TELEMETRY_ENABLED": "false", "DD_REMOTE_CONFIGURATION_ENABLED": "false",
     }  # fmt: skip
     started(probe, argv, environment)
-    seen = probe.ns.run("curl", "-sS", "--max-time", "10", f"http://127.0.0.1:{PORT}/ddtrace").stdout
+    seen = probe.ns.run("curl", "-sS", "--max-time", "25", f"http://127.0.0.1:{PORT}/ddtrace").stdout
     assert seen == "ddtrace and mtcp_patch", seen
     probe.check_web()
 
@@ -158,5 +158,5 @@ def test_debugpy(probe: Probe) -> None:
     need.module("debugpy")
     server = probe.serve(["-m", "debugpy", "--listen", "127.0.0.1:5678", "stdlib_https.py", str(PORT)])
     assert server.running()
-    assert "stopped and went on" in probe.python("debugpy_client.py", "5678", str(PORT), timeout=60).stdout
+    assert "stopped and went on" in probe.python("debugpy_client.py", "5678", str(PORT)).stdout
     probe.check_web()

@@ -7,6 +7,7 @@ import pathlib
 import pytest
 from support import need
 from support.probes import PORT, Probe
+from support.programs import BOTH
 
 BIND = f"127.0.0.1:{PORT}"
 
@@ -118,10 +119,17 @@ def test_eventlet_wsgi_tls(probe: Probe, certificate: pathlib.Path) -> None:
 
 
 def gunicorn(probe: Probe, worker: str, *more: str, app: str = "wsgi_app:app") -> None:
-    """gunicorn with two workers of the class: the listener is made before the fork, so it is the kernel's."""
+    """gunicorn with two workers of the class: the first that waits takes over the listener made before the fork."""
     need.module("gunicorn")
-    probe.serve(["-m", "gunicorn", "-b", BIND, "-w", "2", "-k", worker, *more, app], on="kernel")
-    probe.check_web(on="kernel")
+    probe.serve(["-m", "gunicorn", "-b", BIND, "-w", "2", "-k", worker, *more, app], on=BOTH)
+    probe.check_web(on=BOTH)
+
+
+def test_gunicorn_one_worker(probe: Probe) -> None:
+    """As it is by default: one sync worker."""
+    need.module("gunicorn")
+    probe.serve(["-m", "gunicorn", "-b", BIND, "wsgi_app:app"], on=BOTH)
+    probe.check_web(on=BOTH)
 
 
 def test_gunicorn_sync(probe: Probe) -> None:

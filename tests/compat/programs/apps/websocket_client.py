@@ -24,7 +24,7 @@ def with_threads():
     with connect(where, compression=None) as connection:
         for number in range(200):
             connection.send(str(number))
-            assert connection.recv(timeout=10) == str(number)
+            assert connection.recv(timeout=60) == str(number)
         connection.send(large)
         assert connection.recv(timeout=20) == large
         connection.ping().wait(10)

@@ -236,7 +236,7 @@ impl Runtime {
                 if taken.is_err() {
                     sharing.failed();
                 } else {
-                    *sharing = Sharing::default();
+                    (sharing.next_try, sharing.pause) = (None, None);
                 }
             }
         }

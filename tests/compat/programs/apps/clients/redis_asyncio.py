@@ -18,9 +18,9 @@ async def main():
     await asyncio.gather(*map(work, range(50)))
     async with client.pubsub() as subscription:
         await subscription.subscribe("news")
-        assert (await subscription.get_message(timeout=5))["type"] == "subscribe"
+        assert (await subscription.get_message(timeout=60))["type"] == "subscribe"
         await client.publish("news", "now")
-        assert (await subscription.get_message(timeout=5))["data"] == b"now"
+        assert (await subscription.get_message(timeout=60))["data"] == b"now"
     await client.aclose()
 
 
