@@ -41,6 +41,7 @@ ENVIRONMENT = "environment"
 DEFAULT = "default"
 
 MAX_EXIT_LINGER_MS = 60_000
+MAX_MEMORY_PEERS = 128  # runtime/peers.rs: MAX_PEERS
 
 
 class ConfigError(Exception):
@@ -202,6 +203,13 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
                 "longest time, in ms, to send what is left when the program ends",
                 metavar="MS",
             ),
+            Setting(
+                "memory_peers",
+                64,
+                _parse_int(0, MAX_MEMORY_PEERS),
+                "other patched processes to reach by memory at most; 0: none",
+                metavar="N",
+            ),
             Setting("verbose", 0, _parse_int(0, 3), "say on stderr what is done (-vv: more)", option="-v"),
         )
     }
@@ -215,7 +223,9 @@ class Settings:
     child process of a patched program would pay it.
     """
 
-    __slots__ = ("cores", "devices", "enabled", "exit_linger_ms", "layout", "origins", "require", "verbose")
+    __slots__ = (
+        "cores", "devices", "enabled", "exit_linger_ms", "layout", "memory_peers", "origins", "require", "verbose",
+    )  # fmt: skip
 
     enabled: bool
     devices: tuple[str, ...]
@@ -223,6 +233,7 @@ class Settings:
     layout: str
     cores: int
     exit_linger_ms: int
+    memory_peers: int
     verbose: int
     origins: Mapping[str, str]
 

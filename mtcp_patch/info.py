@@ -84,7 +84,9 @@ def _device_lines(settings: Settings) -> list[str]:
     """Every device asked for: open with its mode, or the reason why not."""
     from .lifecycle import open_devices, stack_status
 
-    lines = ["memory: open (connections within this process)"]
+    peers = settings.memory_peers
+    among = f" and with at most {peers} other patched ones of this user" if peers else ""
+    lines = [f"memory: open (connections within this process{among})"]
     reason = ""
     try:
         open_devices()

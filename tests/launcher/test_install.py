@@ -217,7 +217,7 @@ def test_the_stack_is_taken_down_whichever_way_the_program_ends(runner: Runner, 
         runner,
         "import mtcp_patch, os, socket, sys; mtcp_patch.install()\n"
         "server = socket.create_server(('127.0.0.1', 0))\n"
-        f"assert os.listdir({str(directory)!r}) == [f'{{os.getpid()}}.sock']\n"
+        f"assert f'{{os.getpid()}}.sock' in os.listdir({str(directory)!r})\n"
         f"{how}\n",
         MTCP_PATCH_RUNTIME_DIR=str(directory),
     )

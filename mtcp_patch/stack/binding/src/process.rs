@@ -24,6 +24,7 @@ pub fn configure(settings: &Bound<'_, PyDict>) -> PyResult<()> {
                 let names: Vec<String> = value.extract()?;
                 s.devices = names.into_iter().filter(|n| n != "memory").collect();
             }
+            "memory_peers" => s.memory_peers = value.extract()?,
             "verbose" => s.verbose = value.extract()?,
             "exit_linger_ms" => s.exit_linger_ms = value.extract()?,
             "layout" => {

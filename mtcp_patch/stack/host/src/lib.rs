@@ -15,6 +15,8 @@ pub mod layout;
 #[cfg(not(loom))]
 mod netlink;
 #[cfg(not(loom))]
+mod peers;
+#[cfg(not(loom))]
 pub mod route;
 #[cfg(not(loom))]
 pub mod runtime;
@@ -35,3 +37,7 @@ pub mod xdp;
 #[cfg(loom)]
 #[path = "xdp/ring.rs"]
 mod ring;
+
+#[cfg(loom)]
+#[path = "peers/ring.rs"]
+mod frame_ring;

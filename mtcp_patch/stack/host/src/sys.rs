@@ -317,6 +317,24 @@ pub fn peer_uid(fd: RawFd) -> Result<u32, Errno> {
     Ok(u32::from_ne_bytes(uid))
 }
 
+/// The network namespace of the calling thread, by a number that no other one has while the machine runs.
+///
+/// # Errors
+/// Those of socket(2) and getsockopt(2).
+pub fn netns_cookie() -> Result<u64, Errno> {
+    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::DGRAM, None)?;
+    let mut cookie = [0; 8];
+    getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_NETNS_COOKIE, &mut cookie)?;
+    Ok(u64::from_ne_bytes(cookie))
+}
+
+/// Whether there is a process of this number in our process namespace, whosever it is.
+pub fn process_exists(pid: u32) -> bool {
+    let Ok(pid @ 1..) = libc::pid_t::try_from(pid) else { return false };
+    // SAFETY: no pointers; signal 0 is not delivered.
+    unsafe { libc::kill(pid, 0) == 0 || Errno::last() != Errno(libc::ESRCH) }
+}
+
 /// The effective user of this process.
 pub fn effective_uid() -> u32 {
     // SAFETY: geteuid takes nothing and cannot fail.

@@ -23,6 +23,7 @@ mod tcp_info;
 #[cfg(test)]
 mod tests;
 mod transmit;
+mod unplug;
 
 use alloc::boxed::Box;
 

@@ -285,13 +285,18 @@ fn reset_arrives(tcb: &mut Tcb, env: &mut Env, now: Instant, seq: Seq) {
         return;
     }
     env.stats.resets_in += 1;
-    let error = match tcb.state {
-        State::SynReceived => Error::ConnectionRefused,
-        // As Linux has it: the peer had already said that it would send no more.
-        State::CloseWait if env.config.linux_errors => Error::BrokenPipe,
-        _ => Error::ConnectionReset,
-    };
+    let error = reset_error(tcb.state, env.config.linux_errors);
     tcb.fail(env, error);
+}
+
+/// What the application hears when its connection is reset in `state`.
+pub(crate) fn reset_error(state: State, as_linux: bool) -> Error {
+    match state {
+        State::SynSent | State::SynReceived => Error::ConnectionRefused,
+        // As Linux has it: the peer had already said that it would send no more.
+        State::CloseWait if as_linux => Error::BrokenPipe,
+        _ => Error::ConnectionReset,
+    }
 }
 
 /// Answers a segment outside the window. One that carries data was sent again because an

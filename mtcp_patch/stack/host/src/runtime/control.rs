@@ -36,7 +36,7 @@ impl Control {
 }
 
 /// Where the sockets of this user's processes are.
-fn directory(configured: Option<String>) -> PathBuf {
+pub(super) fn directory(configured: Option<String>) -> PathBuf {
     if let Some(dir) = configured.or_else(|| std::env::var("MTCP_PATCH_RUNTIME_DIR").ok()) {
         return PathBuf::from(dir);
     }
@@ -47,7 +47,7 @@ fn directory(configured: Option<String>) -> PathBuf {
 }
 
 /// Makes the directory, or checks that it is ours alone: in /tmp anybody could have made it.
-fn prepare(dir: &Path) -> io::Result<()> {
+pub(super) fn prepare(dir: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(dir) {
         Ok(()) => return Ok(()),
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}

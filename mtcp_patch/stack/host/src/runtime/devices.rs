@@ -1,6 +1,6 @@
 //! The devices of this process, and which of them leads to a given address.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
@@ -9,6 +9,7 @@ use mtcp_engine::device::{Device, DeviceId};
 use mtcp_engine::wire::Link;
 use mtcp_engine::{Path, Shard};
 
+use super::peers::Peers;
 use super::virtual_host::{VirtualLink, VIRTUAL};
 use crate::xdp::{XdpDevice, XdpOptions};
 use crate::{addrs, route};
@@ -52,6 +53,8 @@ pub(super) fn open_all(wanted: &[String], how: &XdpOptions) -> (Vec<Slot>, Vec<S
 /// Memory, and the XDP devices that could be opened.
 pub(super) struct Devices {
     pub memory: Memory,
+    /// The same between processes.
+    pub peers: Peers,
     /// Of a [`virtual_host`](super::virtual_host), in place of all others.
     pub virtual_link: Option<VirtualLink>,
     pub xdp: Vec<Slot>,
@@ -86,9 +89,10 @@ impl LocalAddrs {
 
 impl Devices {
     /// Only memory; the others are opened at the first need.
-    pub fn new(wanted: Vec<String>) -> Self {
+    pub fn new(wanted: Vec<String>, peers: Peers) -> Self {
         Self {
             memory: Memory::default(),
+            peers,
             virtual_link: None,
             xdp: Vec::new(),
             wanted,
@@ -132,12 +136,13 @@ impl Devices {
             VIRTUAL => return "virtual",
             _ => {}
         }
-        self.xdp.iter().find(|s| s.id == id).map_or("?", |s| s.name.as_str())
+        let xdp = self.xdp.iter().find(|s| s.id == id).map(|s| s.name.as_str());
+        xdp.or_else(|| self.peers.name(id)).unwrap_or("?")
     }
 
     /// The descriptors that become readable when frames wait.
     pub fn fds(&self) -> impl Iterator<Item = RawFd> + '_ {
-        self.xdp.iter().map(|s| s.device.fd())
+        self.xdp.iter().map(|s| s.device.fd()).chain(self.peers.fd())
     }
 
     /// System calls made for packet I/O so far.
@@ -151,6 +156,20 @@ impl Devices {
             return ip.is_loopback() || link.has_address(ip);
         }
         self.local.contains(ip)
+    }
+
+    /// The source address that the kernel would choose for a connection to an address of this host.
+    pub fn source_on_host(&self, dst: IpAddr) -> IpAddr {
+        if self.virtual_link.is_some() {
+            return dst;
+        }
+        match dst {
+            // All of 127/8 is in the local table with one preferred source.
+            IpAddr::V4(ip) if ip.is_loopback() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(ip) if ip.is_loopback() => dst,
+            // A secondary address is answered from the primary one.
+            _ => route::lookup(dst, None).map_or(dst, |route| route.src),
+        }
     }
 
     /// The in-process path.

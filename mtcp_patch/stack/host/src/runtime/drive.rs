@@ -70,6 +70,7 @@ impl Inner {
             link.now = now;
             frames += link.receive(RX_BATCH, &mut |f| shard.handle_frame(now, VIRTUAL, f));
         }
+        frames += devices.peers.receive(shard, now, RX_BATCH);
         frames += devices.memory.receive(RX_BATCH, &mut |f| shard.handle_frame(now, MEMORY, f));
         if shard.next_timeout().is_some_and(|t| t <= now) {
             shard.handle_timers(now);
@@ -91,6 +92,7 @@ impl Inner {
                 frames += shard.transmit(now, VIRTUAL, link);
             }
         }
+        frames += devices.peers.transmit(shard, now);
         if shard.has_output(MEMORY) {
             frames += shard.transmit(now, MEMORY, &mut devices.memory);
             devices.memory.flush();

@@ -83,6 +83,7 @@ impl Inner {
             return Kind::Kernel;
         };
         self.by_listener.insert(id, index);
+        self.publish(id, plain, v6only);
         let mut steered = self.devices.steer_all(plain);
         if plain.is_ipv6() && plain.ip().is_unspecified() && !v6only {
             let v4 = SocketAddr::new(super::endpoint::wildcard(libc::AF_INET), plain.port());
@@ -166,6 +167,8 @@ impl Inner {
     /// Ends our half of a listener. Connections that nobody accepted are reset.
     pub fn end_listener(&mut self, id: ListenerId) {
         let now = self.now();
+        // First: until the port is given back, nobody else can be meant by it.
+        self.devices.peers.withdraw(id);
         self.by_listener.remove(&id);
         self.shard.close_listener(now, id);
     }

@@ -21,6 +21,7 @@ mod handing_over;
 mod linger;
 mod listener;
 mod options;
+mod peers;
 mod port;
 mod process;
 mod settings;

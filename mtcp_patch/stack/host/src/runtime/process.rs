@@ -108,6 +108,7 @@ impl Runtime {
         let mut inner = self.lock();
         inner.stopping = true;
         let devices = std::mem::take(&mut inner.devices.xdp);
+        inner.devices.peers.close();
         drop(inner);
         self.kick();
         if let Some(control) = &self.control {
@@ -153,7 +154,7 @@ impl Runtime {
             fds.clear();
             let timeout = {
                 let mut inner = self.lock();
-                let busy = inner.turn();
+                let busy = inner.turn() || inner.peers_before_sleep();
                 let (data, fin) = inner.unfinished();
                 let now = Clock::now();
                 let until = if data { data_until } else { fin_until.min(data_until) };
@@ -179,7 +180,9 @@ impl Runtime {
     /// are kept out by that, and those that do not stay out until [`Runtime::after_fork_parent`], so
     /// that nobody is in the state whom the child would miss (see `sync::gate`).
     pub fn before_fork(&self) {
-        self.shared.inner.before_fork().hand_over_listeners();
+        let mut inner = self.shared.inner.before_fork();
+        inner.hand_over_listeners();
+        inner.devices.peers.withdraw_all();
     }
 
     /// In the parent after [`Runtime::before_fork`], also when the fork failed.
@@ -220,6 +223,7 @@ impl Inner {
     /// sockets. The devices' descriptors are closed here; those of the parent stay open.
     fn leave_behind(&mut self) -> Vec<Inherited> {
         self.devices.xdp.clear();
+        self.devices.peers.leave_behind();
         let numbers: Vec<(Vfd, usize)> = self.vfds.iter().collect();
         let mut kept = Vec::new();
         for (vfd, index) in numbers {

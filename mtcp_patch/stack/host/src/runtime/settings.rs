@@ -11,6 +11,8 @@ pub struct Settings {
     pub devices: Vec<String>,
     /// 0: warnings only; more: what is opened and why.
     pub verbose: u8,
+    /// Links to other patched processes at once; 0: none, `memory` stays within the process.
+    pub memory_peers: usize,
     /// How long the end of the process waits for data that the peers have not acknowledged.
     /// Milliseconds.
     pub exit_linger_ms: u64,
@@ -27,6 +29,7 @@ impl Default for Settings {
         Self {
             devices: vec!["xdp:lo".to_owned()],
             verbose: 0,
+            memory_peers: 64,
             exit_linger_ms: 5000,
             control_dir: None,
             layout: Layout::default(),

@@ -98,6 +98,10 @@ impl Inner {
     pub fn share_listener(&mut self, index: usize) {
         let Some(desc) = self.descs.get_mut(index) else { return };
         desc.shared = Some(Sharing::default());
+        if let Kind::Listener(id) = desc.kind {
+            self.devices.peers.withdraw(id);
+        }
+        let Some(desc) = self.descs.get(index) else { return };
         let port = desc.port.and_then(|p| self.ports.get(p));
         let steered = port.map(|p| p.steered.clone()).unwrap_or_default();
         for (device, local) in steered {

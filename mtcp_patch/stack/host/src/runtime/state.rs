@@ -13,6 +13,7 @@ use slab::Slab;
 use super::by_conn::ByConn;
 use super::desc::{Desc, Kind, Watch};
 use super::devices::Devices;
+use super::peers::Peers;
 use super::port::Port;
 use super::settings::Settings;
 use super::vfd::{Vfd, VfdTable};
@@ -90,7 +91,8 @@ impl Inner {
     /// An empty state; devices are opened later.
     pub fn new(settings: &Settings, kick: Arc<RuntimeFd>) -> Result<Self, Errno> {
         let seed = sys::random_seed()?;
-        let devices = Devices::new(settings.devices.clone());
+        let peers = Peers::new(settings.memory_peers, settings.control_dir.clone());
+        let devices = Devices::new(settings.devices.clone(), peers);
         let mut shard = Shard::new(settings.engine.clone(), seed);
         shard.add_device(super::devices::MEMORY, devices.memory_path().caps);
         Ok(Self {

@@ -25,7 +25,16 @@ impl Inner {
     }
 
     fn devices_status(&self) -> Vec<Value> {
-        let memory = json!({"name": "memory", "mode": "in-process", "queues": 1, "notes": []});
+        let limit = self.devices.peers.limit();
+        let mode = if limit > 0 { "in-process and between processes" } else { "in-process" };
+        let memory = json!({
+            "name": "memory",
+            "mode": mode,
+            "queues": 1,
+            "notes": [],
+            "max_peers": limit,
+            "peers": self.peers_status(),
+        });
         let xdp = self.devices.xdp.iter().map(|slot| {
             json!({
                 "name": slot.name,
@@ -35,6 +44,25 @@ impl Inner {
             })
         });
         std::iter::once(memory).chain(xdp).collect()
+    }
+
+    fn peers_status(&self) -> Vec<Value> {
+        let peers = self.devices.peers.open.iter();
+        peers
+            .map(|peer| {
+                let c = &peer.link.counters;
+                json!({
+                    "pid": peer.pid,
+                    "name": peer.name,
+                    "frames_in": c.frames_in,
+                    "frames_out": c.frames_out,
+                    "bytes_in": c.bytes_in,
+                    "bytes_out": c.bytes_out,
+                    "bells_rung": c.bells_rung,
+                    "bells_heard": c.bells_heard,
+                })
+            })
+            .collect()
     }
 
     fn listeners_status(&self) -> Vec<Value> {
@@ -98,6 +126,7 @@ impl Inner {
             "pmtu_black_holes": s.pmtu_black_holes,
             "resets_in": s.resets_in,
             "resets_out": s.resets_out,
+            "corrupt_peers": self.devices.peers.corrupt,
             "memory_bytes": s.memory_bytes,
             "drops": drops,
             "syscalls": self.devices.syscalls(),

@@ -123,7 +123,7 @@ impl Inner {
         if src.is_some_and(|s| s.is_ipv4() != dst.is_ipv4()) {
             return self.connect_kernel(vfd, addr).map(|()| Connect::Done);
         }
-        let done = match self.choose_path(dst, src) {
+        let done = match self.choose_path(dst, src, patience) {
             Way::Ours(path, src) => self.connect_ours(vfd, dst, path, src, bound),
             Way::Unresolved if patience == Patience::MayWait => return Ok(Connect::MustWait),
             Way::Unresolved | Way::Kernel => self.connect_kernel(vfd, addr),
@@ -131,15 +131,16 @@ impl Inner {
         done.map(|()| Connect::Done)
     }
 
-    /// Memory when a listener of this process serves the address, else the device that the
-    /// kernel's routing names, else the kernel.
-    fn choose_path(&mut self, dst: SocketAddr, src: Option<IpAddr>) -> Way {
+    /// Memory when a listener of this process or of another patched one serves the address, else the
+    /// device that the kernel's routing names, else the kernel.
+    fn choose_path(&mut self, dst: SocketAddr, src: Option<IpAddr>, patience: Patience) -> Way {
         // Of a shared one any process may have to accept, and this one may be the busy one.
         let alone = self.shard.find_listener(dst).is_some_and(|id| !self.is_shared(id));
         if alone && self.devices.is_local(dst.ip()) {
-            return Way::Ours(self.devices.memory_path(), src.unwrap_or(dst.ip()));
+            let src = src.unwrap_or_else(|| self.devices.source_on_host(dst.ip()));
+            return Way::Ours(self.devices.memory_path(), src);
         }
-        self.devices.route(dst.ip(), src)
+        self.peer_way(dst, src, patience).unwrap_or_else(|| self.devices.route(dst.ip(), src))
     }
 
     fn connect_ours(
@@ -284,7 +285,8 @@ impl Runtime {
         let mut inner = self.lock();
         let local = inner.shard.find_listener(unmapped(addr)).is_some();
         let fresh = inner.desc(vfd)?.kind == Kind::Fresh;
-        if !local && fresh && inner.devices.to_open().is_some() {
+        let opens = !local && fresh && inner.devices.to_open().is_some();
+        if opens && !inner.is_served_by_peer(unmapped(addr)) {
             drop(inner);
             self.open_devices_once();
             inner = self.lock();

@@ -6,7 +6,7 @@
 //! When it does not, this one sleeps on the devices and drives. When an application thread sleeps
 //! on the devices, or nothing is open, this one sleeps too, until it is kicked: idle costs no CPU.
 
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +65,9 @@ fn run(shared: &Shared) {
     let app_turns = Arc::clone(&shared.lock_detached().app_turns);
     // It ticks, and nobody has kicked it since.
     let mut ticking = false;
+    // While nobody sleeps on the devices, nobody else hears of links that come and go.
+    let mut links: Option<RawFd> = None;
+    let mut look_at_links = false;
     loop {
         fds.clear();
         fds.push(sys::readable(shared.kick.as_raw_fd()));
@@ -85,13 +88,20 @@ fn run(shared: &Shared) {
             Sleep::Tick
         } else {
             let mut inner = shared.lock_detached();
+            if std::mem::take(&mut look_at_links) {
+                inner.service_peers();
+            }
             quiet_ticks = if moved { 0 } else { quiet_ticks + 1 };
             let sleep = decide(&mut inner, moved, quiet_ticks);
             if matches!(sleep, Sleep::Devices(_)) {
                 fds.extend(inner.devices.fds().map(sys::readable));
             }
+            links = inner.devices.peers.fd().filter(|_| inner.sleeper.is_none());
             sleep
         };
+        if matches!(sleep, Sleep::Tick) {
+            fds.extend(links.map(sys::readable));
+        }
         let timeout = match sleep {
             Sleep::End => return,
             Sleep::No => Some(Duration::ZERO),
@@ -106,6 +116,10 @@ fn run(shared: &Shared) {
             std::thread::sleep(TICK);
         }
         ticking = matches!(sleep, Sleep::Tick);
+        if fds.iter().skip(1).any(|f| f.revents != 0) {
+            look_at_links = true;
+            ticking = false;
+        }
         if fds.first().is_some_and(|f| f.revents != 0) {
             sys::eventfd_drain(&shared.kick);
             quiet_ticks = 0;
@@ -128,6 +142,9 @@ fn decide(inner: &mut Inner, moved: bool, quiet_ticks: u32) -> Sleep {
         return Sleep::End;
     }
     inner.tcp_until = None;
+    if inner.sleeper.is_none() {
+        inner.peers_after_sleep();
+    }
     if !inner.layout.application_drives() {
         return drive_alone(inner);
     }
@@ -164,6 +181,10 @@ fn sleep_on_devices(inner: &mut Inner) -> Sleep {
     if due.is_none() && !inner.anything_open() {
         inner.tcp_thread = TcpThread::Dormant;
         return Sleep::Kick;
+    }
+    if inner.peers_before_sleep() {
+        inner.tcp_thread = TcpThread::Ticking;
+        return Sleep::No;
     }
     inner.tcp_thread = TcpThread::Driving;
     inner.tcp_until = next;
@@ -202,6 +223,7 @@ impl Inner {
         self.shard.has_output(super::devices::MEMORY)
             || self.shard.has_output(super::virtual_host::VIRTUAL)
             || self.devices.xdp.iter().any(|s| self.shard.has_output(s.id))
+            || self.devices.peers.has_output(&self.shard)
     }
 
     fn anything_open(&self) -> bool {

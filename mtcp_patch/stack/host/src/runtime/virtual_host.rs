@@ -133,7 +133,7 @@ impl Runtime {
     /// # Errors
     /// EBUSY when the process's runtime runs in real time; those of eventfd(2) and getrandom(2).
     pub fn start_virtual(settings: Settings, link: VirtualLink) -> Result<&'static Self, Errno> {
-        let settings = Settings { devices: Vec::new(), ..settings };
+        let settings = Settings { devices: Vec::new(), memory_peers: 0, ..settings };
         if Self::is_started() {
             let runtime = Self::global();
             let mut inner = runtime.lock();
@@ -269,7 +269,7 @@ mod tests {
 
     #[test]
     fn a_syn_leaves_and_is_repeated_in_virtual_time_without_addresses_or_threads() {
-        let settings = Settings { devices: Vec::new(), ..Settings::default() };
+        let settings = Settings { devices: Vec::new(), memory_peers: 0, ..Settings::default() };
         let shared = Shared::new(&settings).unwrap();
         let runtime = Runtime { shared, spin: Spin::new(true), settings, control: None };
         let settings = runtime.settings.clone();

@@ -137,7 +137,8 @@ impl Inner {
         busy: bool,
         fds: &mut Vec<pollfd>,
     ) -> Sleep {
-        if busy {
+        let driver = self.sleeper.is_none() && self.layout.application_drives();
+        if busy || (driver && self.peers_before_sleep()) {
             return Sleep { timeout: Some(Duration::ZERO), driver: false, in_passing: true };
         }
         if let Some(w) = self.watchers.get_mut(index) {
@@ -145,7 +146,6 @@ impl Inner {
             fds.push(sys::readable(w.fd()));
         }
         let mut timeout = deadline.map(|d| d.saturating_duration_since(Clock::now()));
-        let driver = self.sleeper.is_none() && self.layout.application_drives();
         if driver {
             let until = self.shard.next_timeout();
             self.sleeper = Some(Sleeper { watcher: index, until, foreign: false });
@@ -170,6 +170,9 @@ impl Inner {
             return;
         }
         self.sleeper = None;
+        if self.tcp_thread != TcpThread::Driving {
+            self.peers_after_sleep();
+        }
         if self.tcp_thread == TcpThread::Dormant {
             self.wake_tcp_thread();
         }

@@ -186,6 +186,11 @@ impl Runtime {
                 return;
             }
             inner.sleeper = Some(Sleeper { watcher: w.index, until: None, foreign: true });
+            if inner.peers_before_sleep() {
+                if let Some(watcher) = inner.set_mut(w) {
+                    watcher.signal();
+                }
+            }
             let due = inner.shard.next_timeout();
             let armed = inner.tcp_until;
             if due.is_some_and(|d| armed.is_none_or(|a| d < a)) {
@@ -193,6 +198,9 @@ impl Runtime {
             }
         } else if inner.sleeper.is_some_and(|s| s.foreign && s.watcher == w.index) {
             inner.sleeper = None;
+            if inner.tcp_thread != TcpThread::Driving {
+                inner.peers_after_sleep();
+            }
             if inner.tcp_thread == TcpThread::Dormant {
                 self.ensure_driver(inner);
             }

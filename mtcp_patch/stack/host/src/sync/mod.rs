@@ -1,6 +1,6 @@
 //! What threads share without the runtime's lock, or in order to come by it.
 //!
-//! Everything here, and the rings in `xdp::ring`, is built on the types below: the standard library's,
+//! Everything here, and the rings in `xdp::ring` and `peers::ring`, is built on the types below: the standard library's,
 //! or under `--cfg loom` those of loom, with which `make loom` tries every order in which threads can
 //! meet and everything that the memory model lets a load see. What runs is what is tried. Not here,
 //! because there is nothing to try: numbers that are only counted or only guide a heuristic
@@ -13,11 +13,11 @@ pub(crate) mod table;
 
 #[cfg(loom)]
 pub(crate) use loom::{
-    sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    sync::atomic::{fence, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     sync::{Mutex, MutexGuard},
 };
 #[cfg(not(loom))]
 pub(crate) use std::{
-    sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    sync::atomic::{fence, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     sync::{Mutex, MutexGuard},
 };

@@ -33,7 +33,7 @@ mod ring;
 mod socket;
 mod steer;
 mod txpool;
-mod umem;
+pub(crate) mod umem;
 
 pub use error::OpenError;
 pub use socket::Counters;

@@ -47,6 +47,11 @@ impl Mapping {
         Self::map(bytes, libc::MAP_SHARED | libc::MAP_POPULATE, fd, offset)
     }
 
+    /// The same, whose pages come to be when they are first touched.
+    pub fn shared_on_demand(fd: i32, bytes: usize) -> io::Result<Self> {
+        Self::map(bytes, libc::MAP_SHARED, fd, 0)
+    }
+
     fn map(bytes: usize, flags: i32, fd: i32, offset: u64) -> io::Result<Self> {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         let offset = libc::off_t::try_from(offset)

@@ -30,6 +30,7 @@ mod timers;
 mod timestamps;
 mod tlp;
 mod undo;
+mod unplug;
 mod urgent;
 
 use core::net::SocketAddr;
