@@ -85,7 +85,7 @@ differential: ## the same segments to Linux and to ours, replies compared (ARGS=
 	@$(PY) -m tests.differential $(ARGS)
 
 matrix: ## every suite and program on both stacks, results and pages (ARGS= for python -m compat, which then is all)
-	@scripts/setup tools curl iproute2
+	@scripts/setup tools curl iproute2 wrk ethtool
 	@scripts/setup test
 	@scripts/matrix $(ARGS)
 

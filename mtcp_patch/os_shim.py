@@ -61,6 +61,11 @@ def _dup2(fd: int, fd2: int, inheritable: bool = True) -> int:
     if fd == fd2:
         _require_open(fd)
         return fd
+    if fd >= VFD_BASE and fd2 >= VFD_BASE:
+        _native.fd_dup2(fd, fd2)
+        if not inheritable:
+            _native.fd_set_inheritable(fd2, False)
+        return fd2
     if fd2 < VFD_BASE and fd < VFD_BASE:
         raise OSError(errno.EBUSY, f"dup2: descriptor {fd2} is the TCP stack's own (mtcp_patch)")
     raise _refusal("dup2", "the two kinds of descriptor cannot take each other's number")

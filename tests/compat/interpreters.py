@@ -15,13 +15,14 @@ from compat.matrix import ROOT
 
 MINORS = ((3, 11), (3, 12), (3, 13), (3, 14))
 SECONDS = 60
-# The interpreter of this process first; then what pyenv, uv, PATH and the usual folders have.
+# The interpreter of this process first; then what pyenv, uv, PATH, the usual folders and scripts/newer-python have.
 PATTERNS = (
     "~/.pyenv/versions/*/bin/python3",
     "~/.local/share/uv/python/*/bin/python3",
     "/usr/local/bin/python3.1[1-4]",
     "/usr/bin/python3.1[1-4]",
     "/opt/*/bin/python3",
+    str(ROOT / ".cache/python/*/usr/bin/python3.1[1-4]"),
 )
 QUESTION = "import sys, test.test_socket; print(sys.implementation.name, '.'.join(map(str, sys.version_info[:3])))"
 

@@ -70,6 +70,43 @@ class Difference:
         return of_version and fnmatch.fnmatchcase(test, self.test)
 
 
+@dataclass(frozen=True)
+class Reason:
+    """Why something is as it is on both stacks, or takes longer on ours (reasons.toml)."""
+
+    reason: str
+    says: str = ""
+    tests: str = "*"
+    module: str = ""
+
+    def covers(self, test: str, said: str = "") -> bool:
+        """Whether it is about that test, skipped with those words (their beginning, or none at all)."""
+        return (said.startswith(self.says) if self.says else not said) and fnmatch.fnmatchcase(test, self.tests)
+
+
+@dataclass(frozen=True)
+class Reasons:
+    """All of reasons.toml, by what it explains."""
+
+    skip: list[Reason]
+    kernel: list[Reason]
+    slower: list[Reason]
+    kernel_tcp: list[Reason]
+
+    def of_skip(self, test: str, said: str) -> str | None:
+        """Why the test is skipped."""
+        return next((entry.reason for entry in self.skip if entry.covers(test, said)), None)
+
+    def of_kernel(self, test: str) -> str | None:
+        """Why the test is not ok on the kernel either."""
+        return next((entry.reason for entry in self.kernel if entry.covers(test)), None)
+
+    def of_module(self, kind: str, module: str) -> str | None:
+        """Why the module is ``slower``, or its TCP is ``kernel_tcp``."""
+        entries: list[Reason] = getattr(self, kind)
+        return next((entry.reason for entry in entries if entry.module == module), None)
+
+
 def schema_errors(document: dict[str, Any]) -> list[str]:
     """Where a document is not as matrix.schema.json wants it."""
     schema = json.loads((HERE / "matrix.schema.json").read_text())
@@ -93,6 +130,13 @@ def differences(path: Path = HERE / "differences.toml") -> list[Difference]:
     return [Difference(**entry) for entry in tomllib.loads(path.read_text()).get("difference", [])]
 
 
+def reasons(path: Path = HERE / "reasons.toml") -> Reasons:
+    """The entries of reasons.toml."""
+    document = tomllib.loads(path.read_text())
+    kinds = ("skip", "kernel", "slower", "kernel_tcp")
+    return Reasons(*([Reason(**entry) for entry in document.get(kind, [])] for kind in kinds))
+
+
 def missing_probe(probe: str) -> str | None:
     """What of ``path::test`` does not exist, None if all does."""
     path, _, names = probe.partition("::")
@@ -104,6 +148,11 @@ def missing_probe(probe: str) -> str | None:
         if not re.search(rf"^\s*(?:def|class) {re.escape(name)}\b", source, re.MULTILINE):
             return f"no {name} in {path}"
     return None
+
+
+def minors(loaded: Matrix) -> list[str]:
+    """The versions of CPython that are to be run, as 3.11."""
+    return [".".join(version.split(".")[:2]) for version in loaded.suites["cpython"].versions]
 
 
 def debian_packages(loaded: Matrix) -> set[str]:

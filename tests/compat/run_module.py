@@ -8,7 +8,8 @@ for its counters where there is one. The lines, in order:
 
     {"start": id}                             the test begins; a process that hangs or dies says so by its last line
     {"test": id, "outcome": o, "detail": text, "touched": n}
-    {"end": true, "seconds": wall, "cpu": user and system, children too, "packets": n, "connections": n}
+    {"end": true, "seconds": wall, "cpu": user and system, children too, "packets": n, "connections": n,
+     "sockets": {kind: how many of it this process made}, "connects": how many connect() of TCP it called}
 
 An outcome is ok, fail, error, skip, expected failure or unexpected success; a test with subtests has the worst of
 theirs. ``touched`` is how many segments the stack of this process took or sent during the test.
@@ -23,12 +24,17 @@ import runpy
 import sys
 import time
 import unittest
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, TextIO
 
 # Waits for ever for a peer on machines that have the vsock device and no hypervisor behind it, on either stack.
 LEFT_OUT = ("VSOCK",)
 TEST_SECONDS = 150  # the longest single test takes 30 on an idle machine
+
+# Linux's numbers: the tests' modules are to be the first that import socket.
+AF_UNIX, AF_INET, AF_INET6 = 1, 2, 10
+SOCK_STREAM, SOCK_DGRAM, SOCK_TYPE_MASK = 1, 2, 0xF
 
 RANK = ["ok", "expected failure", "skip", "unexpected success", "fail", "error"]
 
@@ -45,6 +51,31 @@ def counters() -> dict[str, int]:
 def packets(counts: dict[str, int]) -> int:
     """How many segments went either way."""
     return counts.get("packets_in", 0) + counts.get("packets_out", 0)
+
+
+class Sockets:
+    """What the process makes of sockets, by Python's own audit events: they come on either stack, and from all code."""
+
+    def __init__(self) -> None:
+        self.made: Counter[str] = Counter()
+        self.connects = 0
+        sys.addaudithook(self.heard)
+
+    def heard(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """A hook cannot be taken back, and must not raise: what it is told belongs to the tests."""
+        if event == "socket.__new__":
+            self.made[kind(*arguments[1:3])] += 1
+        elif event == "socket.connect" and kind(arguments[0].family, arguments[0].type) == "TCP":
+            self.connects += 1
+
+
+def kind(family: int, type_: int) -> str:
+    """TCP, UDP, AF_UNIX or "other"; socket(fileno=...) alone names no family and counts as other."""
+    if family == AF_UNIX:
+        return "AF_UNIX"
+    if family in (AF_INET, AF_INET6):
+        return {SOCK_STREAM: "TCP", SOCK_DGRAM: "UDP"}.get(type_ & SOCK_TYPE_MASK, "other")
+    return "other"
 
 
 class Outcomes(unittest.TestResult):
@@ -168,7 +199,7 @@ def main() -> None:
     kind, what, path = sys.argv[1:]
     module = what if kind == "suite" else what.rpartition(".")[2]
     with open(path, "w", encoding="utf-8") as file:
-        outcomes = Outcomes(file, module)
+        outcomes, sockets = Outcomes(file, module), Sockets()
         begin, used = time.monotonic(), os.times()
         (run_suite if kind == "suite" else run_script)(what, outcomes)
         seconds, now, counts = time.monotonic() - begin, os.times(), counters()
@@ -178,6 +209,8 @@ def main() -> None:
             cpu=round(sum(now[:4]) - sum(used[:4]), 3),
             packets=packets(counts),
             connections=counts.get("opened", 0) + counts.get("accepted", 0),
+            sockets=dict(sockets.made),
+            connects=sockets.connects,
         )
 
 

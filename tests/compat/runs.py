@@ -5,6 +5,7 @@ Used by the quick subset (test_cpython.py) and by the whole matrix (__main__.py)
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pathlib
 import sys
@@ -16,13 +17,15 @@ from typing import Any
 from support.netns import Netns
 from support.programs import KERNEL, OURS, Programs
 
+from compat import remote_hosts
 from compat.matrix import Difference
 
 HERE = pathlib.Path(__file__).resolve().parent
 MODULE_SECONDS = 600
-# Both ends of nearly every connection of these tests are in one process; where children connect to their parent, only
-# a device of the kernel's carries it.
+# Both ends of nearly every connection of these tests are in one process. Where a child connects to its parent, or the
+# test to another host, only a device of the kernel's carries it.
 MEMORY, LOOPBACK = ("--device", "memory"), ("--device", "xdp:lo")
+ON_LOOPBACK = ("connection_fork", "connection_spawn", "test_timeout")
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,12 @@ class Job:
     @property
     def is_ours(self) -> bool:
         """A module of this folder's, on classes of CPython's."""
-        return self.module.startswith("connection_")
+        return self.suite == "cpython" and (HERE / f"{self.module}.py").exists()
+
+    @property
+    def device(self) -> tuple[str, str]:
+        """The launcher's option."""
+        return LOOPBACK if self.module in ON_LOOPBACK else MEMORY
 
     def argv(self, out: pathlib.Path) -> list[str]:
         """What to run."""
@@ -67,6 +75,8 @@ class Run:
     cpu: float = 0
     packets: int = 0
     connections: int = 0
+    sockets: dict[str, int] = field(default_factory=dict)
+    connects: int = 0
     broken: str = ""
 
     def counts(self) -> dict[str, int]:
@@ -90,6 +100,7 @@ def parse(lines: str) -> Run:
             ended = True
             run.seconds, run.cpu = line["seconds"], line["cpu"]
             run.packets, run.connections = line["packets"], line["connections"]
+            run.sockets, run.connects = line["sockets"], line["connects"]
     if not ended:
         run.broken = open_test or "after the last test"
         if open_test:
@@ -103,7 +114,7 @@ def run_once(job: Job, stack: str, programs: Programs, ns: Netns, folder: pathli
     out = cwd / "outcomes.jsonl"
     out.touch()
     program = programs.start(
-        job.argv(out), stack=stack, ns=ns, options=LOOPBACK if job.is_ours else MEMORY, cwd=str(cwd), python=job.python,
+        job.argv(out), stack=stack, ns=ns, options=job.device, cwd=str(cwd), python=job.python,
         environment=job.environment(),
     )  # fmt: skip
     try:
@@ -120,7 +131,8 @@ def run_once(job: Job, stack: str, programs: Programs, ns: Netns, folder: pathli
 
 def both(job: Job, programs: Programs, ns: Netns, folder: pathlib.Path) -> tuple[Run, Run]:
     """Plain, then ours."""
-    return run_once(job, KERNEL, programs, ns, folder), run_once(job, OURS, programs, ns, folder)
+    with remote_hosts.standing(ns) if job.module == "test_timeout" else contextlib.nullcontext():
+        return run_once(job, KERNEL, programs, ns, folder), run_once(job, OURS, programs, ns, folder)
 
 
 def differing(plain: Run, ours: Run) -> dict[str, tuple[str, str, str]]:

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from compat import matrix, results
+from compat.__main__ import how_many_more
+from compat.runs import Run
 
 ROW = {
     "name": "aiohttp",
@@ -57,6 +59,72 @@ def test_every_difference_seen_has_a_reason() -> None:
         if not any(entry.covers(name, content["version"]) and entry.patched in ("any", now) for entry in listed)
     ]
     assert not bare, bare
+
+
+def test_every_test_that_is_not_ok_has_a_reason() -> None:
+    """Skipped, or failing on the kernel as well: reasons.toml."""
+    reasons = matrix.reasons()
+    bare = [
+        f"{file.name}: {name}: {said}"
+        for file in results.FOLDER.glob("*.json")
+        for record in results.read(file).get("modules", {}).values()
+        for said, names in [*record.get("skipped", {}).items(), (None, record.get("not ok on either", []))]
+        for name in names
+        if (reasons.of_kernel(name) if said is None else reasons.of_skip(name, said)) is None
+    ]
+    assert not bare, bare
+
+
+def test_every_unproved_module_has_a_reason() -> None:
+    """TCP connected, and no segment through the stack."""
+    reasons, bare = matrix.reasons(), []
+    for file in results.FOLDER.glob("*.json"):
+        for module, record in results.read(file).get("modules", {}).items():
+            if "absent" in record:
+                continue
+            if record["plain"].get("connects") and not record["touched"]:
+                bare += [f"{file.name}: {module} proves nothing"] * (reasons.of_module("kernel_tcp", module) is None)
+    assert not bare, bare
+
+
+def test_a_reason_says_more_than_that_it_happens() -> None:
+    for kind in ("skip", "kernel", "slower", "kernel_tcp"):
+        for entry in getattr(matrix.reasons(), kind):
+            assert len(entry.reason) > 20 and "flaky" not in entry.reason, entry
+
+
+def test_what_is_slow() -> None:
+    """A short module is not: what our own modules take to load is no part of its tests."""
+    assert results.is_slower(3.0, 3.7)
+    assert not results.is_slower(3.0, 3.5)
+    assert not results.is_slower(0.1, 0.5)
+
+
+def finished(outcomes: dict[str, str], seconds: float) -> Run:
+    """A run that came to its end."""
+    return Run(outcomes={name: (outcome, "") for name, outcome in outcomes.items()}, seconds=seconds)
+
+
+def test_each_stack_counts_with_its_best_time() -> None:
+    ok = {"test_a": "ok"}
+    runs = [(finished(ok, 3.0), finished(ok, 4.0)), (finished(ok, 2.0), finished(ok, 5.0))]
+    kept = results.record(runs)
+    assert (kept["plain"]["seconds"], kept["ours"]["seconds"], kept["runs"]) == (2.0, 4.0, 2)
+
+
+def test_a_difference_is_one_that_comes_each_time() -> None:
+    both = (finished({"test_a": "ok", "test_b": "ok"}, 1.0), finished({"test_a": "fail", "test_b": "fail"}, 1.0))
+    again = (finished({"test_a": "ok", "test_b": "ok"}, 1.0), finished({"test_a": "fail", "test_b": "ok"}, 1.0))
+    kept = results.record([both, again])
+    assert (list(kept["differs"]), list(kept["once"])) == (["test_a"], ["test_b"])
+
+
+def test_what_is_run_again() -> None:
+    ok, failed = {"test_a": "ok"}, {"test_a": "fail"}
+    assert how_many_more(finished(ok, 1.0), finished(ok, 1.1)) == 0
+    assert how_many_more(finished(ok, 1.0), finished(ok, 2.0)) == 2
+    assert how_many_more(finished(ok, 1.0), finished(failed, 1.0)) == 1
+    assert how_many_more(Run(broken="test_a"), finished(ok, 1.0)) == 1
 
 
 def test_no_row_stands_twice() -> None:

@@ -150,6 +150,7 @@ def test_close(sockets: Sockets) -> None:
         lambda fd: os.sendfile(fd, 0, 0, 1),
         lambda fd: os.lseek(fd, 0, 0),
         lambda fd: os.dup2(fd, fd),
+        lambda fd: os.dup2(fd, fd + 1),
         lambda fd: fcntl.fcntl(fd, fcntl.F_GETFL),
         lambda fd: fcntl.ioctl(fd, termios.FIONREAD, b"\0\0\0\0"),
     ],
@@ -169,6 +170,45 @@ def test_dup_is_the_same_connection(sockets: Sockets) -> None:
     os.close(number)
     readable(server)
     assert server.recv(10) == b""
+
+
+def test_dup2_onto_an_open_number_closes_what_it_was(sockets: Sockets) -> None:
+    client, server = sockets.pair()
+    other, other_server = sockets.pair()
+    number = other.detach()
+    assert os.dup2(client.fileno(), number) == number
+    readable(other_server)
+    assert other_server.recv(10) == b""
+    assert os.get_inheritable(number)
+    client.close()
+    os.write(number, b"still open")
+    assert drain(server, 10) == b"still open"
+    os.close(number)
+    readable(server)
+    assert server.recv(10) == b""
+
+
+def test_dup2_onto_a_closed_number(sockets: Sockets) -> None:
+    client, server = sockets.pair()
+    number = os.dup(client.fileno())
+    os.close(number)
+    assert os.dup2(client.fileno(), number, inheritable=False) == number
+    assert not os.get_inheritable(number)
+    with sockets.tcp() as another:
+        assert another.fileno() != number
+    os.write(number, b"here")
+    assert drain(server, 4) == b"here"
+    os.close(number)
+
+
+def test_dup2_of_two_numbers_of_one_connection(sockets: Sockets) -> None:
+    client, server = sockets.pair()
+    number = os.dup(client.fileno())
+    assert os.dup2(client.fileno(), number) == number
+    client.close()
+    os.write(number, b"here")
+    assert drain(server, 4) == b"here"
+    os.close(number)
 
 
 def test_closerange(sockets: Sockets) -> None:

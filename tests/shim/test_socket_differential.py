@@ -113,6 +113,7 @@ FRESH: dict[str, Callable[[socket.socket], Any]] = {
     "settimeout third": lambda s: (s.settimeout(1 / 3), s.gettimeout())[1],
     "settimeout nan": lambda s: s.settimeout(float("nan")),
     "settimeout inf": lambda s: s.settimeout(float("inf")),
+    "settimeout beyond poll": lambda s: (s.settimeout(2**31), s.gettimeout())[1],  # taken from 3.14 on
     "settimeout huge": lambda s: s.settimeout(1e12),
     "settimeout huge int": lambda s: s.settimeout(10**30),
     "settimeout True": lambda s: (s.settimeout(True), s.gettimeout())[1],

@@ -164,6 +164,17 @@ pub fn fd_dup(py: Python<'_>, vfd: Vfd) -> PyResult<Vfd> {
     Runtime::global().dup(vfd).map_err(|e| args::os_error(py, e))
 }
 
+/// os.dup2(vfd, vfd2) of two different virtual numbers; the new one is inheritable.
+#[pyfunction]
+#[pyo3(signature = (vfd, vfd2, /))]
+pub fn fd_dup2(py: Python<'_>, vfd: Vfd, vfd2: Vfd) -> PyResult<()> {
+    let lingering = Runtime::global().dup2(vfd, vfd2).map_err(|e| args::os_error(py, e))?;
+    if let Some(lingering) = lingering {
+        args::without_gil(py, || Runtime::global().linger(lingering));
+    }
+    Ok(())
+}
+
 /// Whether `vfd` is an open virtual descriptor.
 #[pyfunction]
 pub fn fd_is_open(vfd: Vfd) -> bool {

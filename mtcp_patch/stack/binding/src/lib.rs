@@ -75,6 +75,7 @@ fn add_waiting(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(fdfuncs::fd_close, m)?)?;
     m.add_function(wrap_pyfunction!(fdfuncs::runtime_fds, m)?)?;
     m.add_function(wrap_pyfunction!(fdfuncs::fd_dup, m)?)?;
+    m.add_function(wrap_pyfunction!(fdfuncs::fd_dup2, m)?)?;
     m.add_function(wrap_pyfunction!(fdfuncs::fd_is_open, m)?)?;
     m.add_function(wrap_pyfunction!(fdfuncs::fd_give_to_kernel, m)?)?;
     m.add_function(wrap_pyfunction!(fdfuncs::fd_adopt, m)?)?;

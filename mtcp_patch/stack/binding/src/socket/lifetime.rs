@@ -14,6 +14,7 @@ use super::args;
 use super::call::{panicked, Answer, Call, Object};
 use super::head::{self, TIMEOUT_NONE_NS};
 use super::kernel;
+use super::table::Method;
 use crate::errors::{self, Fail};
 use crate::gil;
 use crate::object::{self, none, Owned};
@@ -161,7 +162,7 @@ pub(super) fn close(call: &Call) -> Answer {
 pub(super) fn settimeout(call: &Call) -> Answer {
     let [timeout] = call.positional(1)?;
     // SAFETY: the argument of a call; the GIL is held.
-    set_timeout_ns(call, unsafe { timeout_ns(timeout)? })
+    set_timeout_ns(call, unsafe { timeout_ns(call, timeout)? })
 }
 
 /// `setblocking(flag)`: an int until Python 3.11, any object by its truth from 3.12.
@@ -190,9 +191,9 @@ fn set_timeout_ns(call: &Call, timeout_ns: i64) -> Answer {
     Ok(none())
 }
 
-/// Nanoseconds of a timeout, rounded up; refused are negative, not-a-number and more than poll(2)
-/// can wait (2^31 milliseconds).
-unsafe fn timeout_ns(timeout: Object) -> Result<i64, Fail> {
+/// Nanoseconds of a timeout, rounded up; refused are negative and not-a-number. More than poll(2)
+/// can wait (2^31 milliseconds) is refused by some versions of CPython: this one is asked.
+unsafe fn timeout_ns(call: &Call, timeout: Object) -> Result<i64, Fail> {
     const MAX_S: f64 = i32::MAX as f64 / 1000.0;
     // SAFETY: a live object; the GIL is held.
     let seconds = unsafe {
@@ -205,10 +206,18 @@ unsafe fn timeout_ns(timeout: Object) -> Result<i64, Fail> {
             args::ssize(timeout)? as f64
         }
     };
-    if (0.0..=MAX_S).contains(&seconds) {
+    if seconds.is_nan() || seconds < 0.0 {
+        return Err(Fail::Arguments);
+    }
+    // SAFETY: the socket and the argument of a call; the GIL is held.
+    let taken = seconds <= MAX_S
+        || unsafe {
+            kernel::accepts(Method::SetTimeout, call.socket, &timeout, 1, ptr::null_mut())
+        };
+    if taken {
         Ok((seconds * 1e9).ceil() as i64)
     } else {
-        Err(Fail::Arguments)
+        Err(Fail::Raised)
     }
 }
 

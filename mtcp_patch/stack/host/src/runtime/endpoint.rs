@@ -8,7 +8,7 @@ use super::desc::{is_connected, Desc, Kind, Watch};
 use super::linger::Lingering;
 use super::port::Port;
 use super::state::Inner;
-use super::vfd::Vfd;
+use super::vfd::{is_virtual, Vfd, VFD_BASE};
 use super::Runtime;
 use crate::errno::Errno;
 
@@ -191,6 +191,30 @@ impl Runtime {
             desc.refs += 1;
         }
         Ok(new)
+    }
+
+    /// `new` for the description of `old`, as dup2(2) of two different numbers: what `new` was is closed first. The
+    /// number is inheritable from then on.
+    ///
+    /// # Errors
+    /// EBADF, also for a `new` beyond the table.
+    pub fn dup2(&self, old: Vfd, new: Vfd) -> Result<Option<Lingering>, Errno> {
+        let mut inner = self.lock();
+        let index = inner.index(old)?;
+        if !is_virtual(new) || (new - VFD_BASE) as usize >= MAX_DESCRIPTORS {
+            return Err(Errno(libc::EBADF));
+        }
+        if let Some(desc) = inner.descs.get_mut(index) {
+            desc.refs += 1; // before the close: both numbers may be on one description
+        }
+        let lingering = if inner.vfds.get(new).is_some() { inner.close(new)? } else { None };
+        inner.vfds.insert_at(new, index);
+        if let Some(inheritable) = inner.vfds.inheritable(new) {
+            *inheritable = true;
+        }
+        inner.flush_events();
+        self.ensure_driver(inner);
+        Ok(lingering)
     }
 
     /// Closes a descriptor. The connection's FIN leaves after its data; with unread data it is

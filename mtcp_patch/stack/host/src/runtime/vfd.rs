@@ -34,14 +34,15 @@ impl Slot {
 #[derive(Default)]
 pub(super) struct VfdTable {
     slots: Vec<Option<Slot>>,
+    /// Every free slot, and some that were opened by number since: those are passed over.
     free: BinaryHeap<Reverse<usize>>,
 }
 
 impl VfdTable {
     /// Opens the lowest free number on a description; `None` when `max` are open already.
     pub fn insert(&mut self, desc: usize, max: usize) -> Option<Vfd> {
-        let index = match self.free.pop() {
-            Some(Reverse(index)) => index,
+        let index = match self.lowest_free() {
+            Some(index) => index,
             None if self.slots.len() < max => {
                 self.slots.push(None);
                 self.slots.len() - 1
@@ -52,7 +53,16 @@ impl VfdTable {
         Some(VFD_BASE + index as i32)
     }
 
-    /// Opens a given number, as a child process does with what it inherits.
+    fn lowest_free(&mut self) -> Option<usize> {
+        while let Some(Reverse(index)) = self.free.pop() {
+            if self.slots.get(index).is_some_and(Option::is_none) {
+                return Some(index);
+            }
+        }
+        None
+    }
+
+    /// Opens a given number, which must not be open: for dup2(2), and for what a child inherits.
     pub fn insert_at(&mut self, vfd: Vfd, desc: usize) {
         let Some(index) = Self::index(vfd) else { return };
         while self.slots.len() <= index {
@@ -141,5 +151,17 @@ mod tests {
         assert_eq!(t.insert(6, 9), Some(VFD_BASE));
         assert_eq!(t.insert(7, 9), Some(VFD_BASE + 1));
         assert_eq!(t.insert(8, 9), Some(VFD_BASE + 3));
+    }
+
+    #[test]
+    fn a_number_that_was_asked_for_is_not_given_again() {
+        let mut t = VfdTable::default();
+        let (a, b) = (t.insert(7, 8).unwrap(), t.insert(8, 8).unwrap());
+        t.remove(a);
+        t.insert_at(a, 9);
+        assert_eq!(t.insert(6, 8), Some(b + 1));
+        t.remove(a);
+        assert_eq!(t.insert(5, 8), Some(a));
+        assert_eq!((t.get(a), t.insert(4, 8)), (Some(5), Some(b + 2)));
     }
 }
