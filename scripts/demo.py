@@ -150,6 +150,8 @@ def show_connection(pid: int, port: int, on_stack: bool) -> None:
 
 def main() -> None:
     """The demonstration."""
+    # A shell starts what runs in its background deaf to Ctrl-C, and children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     privileged = os.geteuid() == 0
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="mtcp_patch-demo-") as name:
