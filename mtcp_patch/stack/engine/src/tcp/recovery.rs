@@ -540,6 +540,7 @@ pub(crate) fn resend_large(tcb: &mut Tcb, mss: u32) {
         tcb.recovery.high_seq = tcb.snd_nxt;
         tcb.congestion.forget_prior();
         tcb.recovery.undo.end();
+        tcb.recovery.tlp.end();
         tcb.recovery.frto = false;
         tcb.recovery.state = CaState::Loss;
     }

@@ -262,6 +262,8 @@ impl Sent {
 
     /// Segment `index` was sent again.
     pub(crate) fn mark_repeated(&mut self, index: usize, now: Instant) {
+        // A probe repeats the last segment while earlier ones may wait.
+        let is_next = self.next_waiting() == Some(index);
         let Some(segment) = self.get_mut(index) else { return };
         let old = segment.marks;
         segment.marks = old | mark::RETRANS | mark::EVER_RETRANS;
@@ -271,7 +273,9 @@ impl Sent {
             self.retrans_out += 1;
             if old & mark::LOST != 0 {
                 self.waiting = self.waiting.saturating_sub(1);
-                self.resume = end;
+                if is_next {
+                    self.resume = end;
+                }
             }
         }
     }
@@ -355,5 +359,43 @@ impl Sent {
             && (!sack || count(&|m| m & mark::SACKED != 0) == self.sacked_out)
             && (self.waiting == 0) == self.next_waiting().is_none()
             && all().all(|s| !(s.has(mark::SACKED) && s.has(mark::LOST)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn three() -> Sent {
+        let mut sent = Sent::default();
+        for n in 0..3u32 {
+            sent.push(Seq(n * 10), Seq(n * 10 + 10), Instant::default());
+        }
+        sent
+    }
+
+    #[test]
+    fn what_waits_is_found_after_a_later_segment_was_sent_again() {
+        let mut sent = three();
+        for index in 0..3 {
+            sent.mark_lost(index);
+        }
+        sent.mark_repeated(2, Instant::default());
+        assert_eq!(sent.next_waiting(), Some(0));
+        assert!(sent.check(Seq(0), Seq(30), true));
+    }
+
+    #[test]
+    fn what_was_sent_again_is_not_looked_at_again() {
+        let mut sent = three();
+        for index in 0..3 {
+            sent.mark_lost(index);
+        }
+        for index in 0..3 {
+            assert_eq!(sent.next_waiting(), Some(index));
+            sent.mark_repeated(index, Instant::default());
+            assert_eq!(sent.resume, Seq(index as u32 * 10 + 10));
+        }
+        assert_eq!(sent.next_waiting(), None);
     }
 }
