@@ -171,9 +171,7 @@ impl Shard {
             link: path.link,
             options,
             iss: self.env.secrets.isn(now, &local, &remote),
-            adv_mss: Offer::mss(path.caps.mtu, &local)
-                .min(options.max_segment())
-                .min(self.env.config.adv_mss),
+            adv_mss: Offer::adv_mss(path.caps.mtu, &local, &options, &self.env.config),
             timestamp_offset: self.env.secrets.timestamp_offset(&local, &remote),
         };
         let (tcb, env) = self.insert(now, origin).ok_or(Error::NoBuffers)?;

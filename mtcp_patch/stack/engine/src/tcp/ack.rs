@@ -294,9 +294,21 @@ fn move_window(tcb: &mut Tcb, now: Instant, prior: Prior, news: &News, rtt_us: O
     if !news.rearm && tcb.recovery.reordering <= DUPLICATE_THRESHOLD {
         return;
     }
+    grow_window(tcb, now, news.delivered, prior.in_flight, rtt_us);
+}
+
+/// Segments were acknowledged outside of recovery: the congestion window may grow.
+#[inline]
+pub(crate) fn grow_window(
+    tcb: &mut Tcb,
+    now: Instant,
+    acked: u32,
+    in_flight_before: u32,
+    rtt_us: Option<u64>,
+) {
     let ack = Ack {
-        acked: news.delivered,
-        in_flight_before: prior.in_flight,
+        acked,
+        in_flight_before,
         rtt_us,
         srtt_us: tcb.rtt.srtt_us(),
         min_rtt_us: tcb.rtt.min_us().unwrap_or(0),

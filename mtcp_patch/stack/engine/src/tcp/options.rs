@@ -5,7 +5,8 @@
 
 use core::net::SocketAddr;
 
-use crate::limits::{MAX_WINDOW_SCALE, MIN_SEND_MSS};
+use super::conn_options::ConnOptions;
+use crate::limits::{Config, MAX_WINDOW_SCALE, MIN_SEND_MSS};
 use crate::wire::Options;
 
 /// Bytes of an IP and a TCP header without options.
@@ -39,6 +40,16 @@ impl Offer {
         let mtu = u32::try_from(mtu).unwrap_or(u32::MAX).min(65_535);
         let mss = mtu.saturating_sub(header_bytes(local)).clamp(MIN_SEND_MSS, 65_535);
         mss as u16
+    }
+
+    /// The MSS that a connection with `options` offers: at most what application and host want.
+    pub(crate) fn adv_mss(
+        mtu: usize,
+        local: &SocketAddr,
+        options: &ConnOptions,
+        config: &Config,
+    ) -> u16 {
+        Self::mss(mtu, local).min(options.max_segment()).min(config.adv_mss)
     }
 
     /// The smallest shift that can express a window of `bytes` (RFC 7323 2.3).

@@ -4,7 +4,6 @@
 //! [`process`] does what `ack::process_any` does then, in its order, without its questions; that both
 //! leave the same connection behind is what the test below tries.
 
-use super::congestion::Ack;
 use super::recovery::CaState;
 use super::state::State;
 use super::tcb::{list, Tcb};
@@ -52,17 +51,7 @@ pub(crate) fn process(tcb: &mut Tcb, env: &mut Env, now: Instant, seg: &Segment<
         tcb.rtt.sample(sample, env.config.rto_min_us, env.config.rto_max_us);
         tcb.recovery.rack.update_window(now, tcb.rtt.srtt_us());
         tcb.recovery.delivered = tcb.recovery.delivered.wrapping_add(1);
-        tcb.congestion.on_ack(&Ack {
-            acked: 1,
-            in_flight_before: 1,
-            rtt_us: Some(sample),
-            srtt_us: tcb.rtt.srtt_us(),
-            min_rtt_us: tcb.rtt.min_us().unwrap_or(0),
-            now,
-            snd_una: tcb.snd_una,
-            snd_nxt: tcb.snd_nxt,
-            limited: tcb.congestion.is_limited(),
-        });
+        ack::grow_window(tcb, now, 1, 1, Some(sample));
     }
     recovery::rearm_rto(tcb, env, now);
     timer::watch_idle_buffers(tcb, env, now);

@@ -86,9 +86,7 @@ impl Syn {
         iss: Seq,
         inherit: ConnOptions,
     ) -> Tcb {
-        let adv_mss = Offer::mss(env.mtu(place.device), &self.dst)
-            .min(inherit.max_segment())
-            .min(env.config.adv_mss);
+        let adv_mss = Offer::adv_mss(env.mtu(place.device), &self.dst, &inherit, &env.config);
         let origin = Origin {
             id: place.id,
             state: State::SynReceived,

@@ -262,18 +262,17 @@ impl Sent {
 
     /// Segment `index` was sent again.
     pub(crate) fn mark_repeated(&mut self, index: usize, now: Instant) {
-        // A probe repeats the last segment while earlier ones may wait.
-        let is_next = self.next_waiting() == Some(index);
         let Some(segment) = self.get_mut(index) else { return };
         let old = segment.marks;
         segment.marks = old | mark::RETRANS | mark::EVER_RETRANS;
         segment.sent_at = now;
-        let end = segment.end;
+        let (seq, end) = (segment.seq, segment.end);
         if old & mark::RETRANS == 0 {
             self.retrans_out += 1;
             if old & mark::LOST != 0 {
                 self.waiting = self.waiting.saturating_sub(1);
-                if is_next {
+                // A probe repeats the last segment while earlier ones may wait.
+                if seq.le(self.resume) {
                     self.resume = end;
                 }
             }
@@ -285,8 +284,14 @@ impl Sent {
         self.waiting > 0
     }
 
-    /// The next segment that is to be sent again.
-    pub(crate) fn next_waiting(&self) -> Option<usize> {
+    /// The next segment that is to be sent again; the way to it is not gone twice.
+    pub(crate) fn next_waiting(&mut self) -> Option<usize> {
+        let index = self.find_waiting()?;
+        self.resume = self.get(index)?.seq;
+        Some(index)
+    }
+
+    fn find_waiting(&self) -> Option<usize> {
         if self.waiting == 0 {
             return None;
         }
@@ -357,7 +362,7 @@ impl Sent {
             && count(&|m| m & mark::RETRANS != 0) == self.retrans_out
             && count(&waits) == self.waiting
             && (!sack || count(&|m| m & mark::SACKED != 0) == self.sacked_out)
-            && (self.waiting == 0) == self.next_waiting().is_none()
+            && (self.waiting == 0) == self.find_waiting().is_none()
             && all().all(|s| !(s.has(mark::SACKED) && s.has(mark::LOST)))
     }
 }

@@ -93,7 +93,7 @@ fn is_ours(socket: &OwnedFd) -> bool {
 /// Calls at the socket of another process.
 ///
 /// # Errors
-/// `NotFound` and `ConnectionRefused`: the process is gone. `WouldBlock`: too many wait there.
+/// See [`is_gone`]. `WouldBlock`: too many wait there.
 pub(crate) fn dial(path: &Path) -> io::Result<RuntimeFd> {
     let socket = socket()?;
     net::connect(&socket, &SocketAddrUnix::new(path)?)?;
@@ -101,6 +101,11 @@ pub(crate) fn dial(path: &Path) -> io::Result<RuntimeFd> {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
     Ok(RuntimeFd::new(socket))
+}
+
+/// Whether a failed [`dial`] says that the process is no more.
+pub(crate) fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
 }
 
 /// The process at the other end, as it was when the two met.

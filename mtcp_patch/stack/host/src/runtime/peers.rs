@@ -172,9 +172,11 @@ impl Peers {
     /// Asks to be woken. False: there are frames, do not sleep.
     fn arm(&mut self) -> bool {
         self.armed = true;
-        let noisy =
-            self.open.iter_mut().filter_map(|peer| (!peer.link.arm()).then_some(())).count();
-        noisy == 0
+        let mut quiet = true;
+        for peer in &mut self.open {
+            quiet &= peer.link.arm();
+        }
+        quiet
     }
 
     fn disarm(&mut self) {
@@ -291,10 +293,7 @@ impl Peers {
         let Some(registry) = &self.registry else { return true };
         let socket = match rendezvous::dial(&registry.socket(id)) {
             Ok(socket) => socket,
-            Err(e) => {
-                use std::io::ErrorKind::{ConnectionRefused, NotFound};
-                return !matches!(e.kind(), ConnectionRefused | NotFound);
-            }
+            Err(e) => return !rendezvous::is_gone(&e),
         };
         let Ok((memory, rings)) = shared::create() else { return true };
         if rendezvous::hello(&socket, &memory) && self.watch(socket.as_raw_fd()).is_ok() {
@@ -332,11 +331,7 @@ fn remove_the_dead(registry: &mut Registry) {
         if sys::process_exists(id.pid) {
             continue;
         }
-        let refused = rendezvous::dial(&registry.socket(id)).err().map(|e| e.kind());
-        if matches!(
-            refused,
-            Some(std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::NotFound)
-        ) {
+        if rendezvous::dial(&registry.socket(id)).is_err_and(|e| rendezvous::is_gone(&e)) {
             registry.forget(id);
         }
     }
